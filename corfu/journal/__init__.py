@@ -1,0 +1,1 @@
+"""The journal: append-only files of checksummed records, planned without I/O."""

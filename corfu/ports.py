@@ -1,0 +1,153 @@
+"""Ports: what a shell must provide so that the logic can run.
+
+Only Protocols and the values that cross them live here; no implementation. Production's
+implementations stand in `corfu.runtime`, the simulator's in `tools.sim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from corfu.types import Address
+
+
+class Disk(Protocol):
+    """One data folder of flat file names. Every call blocks until the system call returned.
+
+    What `write`, `allocate`, `rename` and `remove` did is in the page cache only: it survives
+    a killed process, not a power cut. `sync` makes a file's content durable, `sync_folder`
+    makes creations, renames and removals durable.
+    """
+
+    def names(self) -> list[str]:
+        """Return the names of all files in the folder, sorted."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Return a file's length in bytes; raises FileNotFoundError."""
+        ...
+
+    def read(self, name: str, position: int, length: int) -> bytes:
+        """Return up to `length` bytes from `position`; fewer only at the end of the file."""
+        ...
+
+    def write(self, name: str, position: int, data: bytes) -> None:
+        """Write all of `data` at `position`, creating the file if it is not there."""
+        ...
+
+    def allocate(self, name: str, length: int) -> None:
+        """Create (or overwrite) a file of `length` zero bytes, really written; may raise ENOSPC."""
+        ...
+
+    def sync(self, name: str) -> None:
+        """Make the file's content durable. After an OSError nothing about the file is known."""
+        ...
+
+    def sync_folder(self) -> None:
+        """Make the folder's list of names durable."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename atomically, replacing `new`."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Return how many bytes the file system would still take."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WriteAt:
+    """Disk operation: write `data` at `position` of file `name`."""
+
+    name: str
+    position: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Disk operation: make the content of file `name` durable."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFolder:
+    """Disk operation: make the folder's list of names durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Disk operation: rename `old` to `new`, replacing it."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Disk operation: remove file `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Disk operation: create file `name` as `length` zero bytes."""
+
+    name: str
+    length: int
+
+
+DiskOperation = WriteAt | Sync | SyncFolder | Rename | Remove | Allocate
+
+
+class Datagrams(Protocol):
+    """An unreliable datagram socket, bound to one address."""
+
+    @property
+    def address(self) -> Address:
+        """The own address, as peers reach it."""
+        ...
+
+    def send(self, datagrams: Sequence[tuple[bytes, Address]]) -> None:
+        """Send each datagram, best effort: errors are counted, never raised."""
+        ...
+
+    def listen(self, receive: Callable[[bytes, Address], None]) -> None:
+        """Hand every received datagram to `receive`, from now on."""
+        ...
+
+    def close(self) -> None:
+        """Stop receiving and free the address."""
+        ...
+
+
+class DiskWorker(Protocol):
+    """Runs disk work away from the event loop, in the order of the calls."""
+
+    def run(self, operations: Sequence[DiskOperation], done: Callable[[], None]) -> None:
+        """Carry out `operations` in order, then call `done` on the event loop.
+
+        A failed `Sync` or `WriteAt` stops the process; `done` is then never called.
+        """
+        ...
+
+    def background(
+        self, operations: Sequence[DiskOperation], done: Callable[[OSError | None], None]
+    ) -> None:
+        """Like `run`, in another thread and in no order with it; errors are passed to `done`."""
+        ...
+
+    def fetch(
+        self, name: str, position: int, length: int, done: Callable[[bytes | None], None]
+    ) -> None:
+        """Read from a file, then call `done` with the bytes (None if they cannot be read)."""
+        ...

@@ -1,0 +1,1 @@
+"""One sequencer replica: Multi-Paxos, the replicated configuration, tokens."""

@@ -1,0 +1,1 @@
+"""One storage unit: a write-once store and its place in a chain."""

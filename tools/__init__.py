@@ -1,0 +1,1 @@
+"""The corfu command: development cluster, data, inspection, simulator."""
