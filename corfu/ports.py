@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from corfu.types import Address
+from corfu.messages import Message
+from corfu.types import Address, RequestId
 
 
 class Disk(Protocol):
@@ -151,3 +152,41 @@ class DiskWorker(Protocol):
     ) -> None:
         """Read from a file, then call `done` with the bytes (None if they cannot be read)."""
         ...
+
+
+class Clock(Protocol):
+    """Monotonic time; decides how soon something happens, never what."""
+
+    def now(self) -> float:
+        """Return seconds since an arbitrary start."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Network(Protocol):
+    """Requests over lossy datagrams, as the procedures of clients and leaders use it."""
+
+    def new_request(self) -> RequestId:
+        """Return a request id never used before, by this process or any other."""
+        ...
+
+    async def ask(self, to: Address, message: Message, budget_s: float) -> Message:
+        """Send a request, repeat it with backoff, return the first reply with its request id.
+
+        Cancelling ends the repeating; the request may still be executed.
+
+        Raises:
+            UnansweredError: no reply within `budget_s` seconds. It may have been executed.
+        """
+        ...
+
+    def send(self, to: Address, message: Message) -> None:
+        """Send once, best effort."""
+        ...
+
+
+class UnansweredError(Exception):
+    """Internal: an ask ended without a reply. The request may have been executed."""

@@ -1,0 +1,227 @@
+"""What clients, units and tools ask the sequencer."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from corfu.layout import Layout, Unit
+from corfu.types import (
+    Address,
+    Ballot,
+    Epoch,
+    Incarnation,
+    Offset,
+    Range,
+    ReplicaId,
+    RequestId,
+    Slot,
+    UnitId,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GetToken:
+    """Client to leader: `count` tokens of `epoch` for entries that are frozen and could leave now.
+
+    `oldest` is the lowest sequence the client still waits for: older answers may be forgotten.
+    Reports what the client saw since its last request: p99 of its write times, how many of its
+    tokens ended as junk, of how many.
+    """
+
+    request: RequestId
+    epoch: Epoch
+    count: int
+    oldest: int
+    write_p99_us: int
+    tokens_lost: int
+    tokens_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leader to client: offsets `[offset, offset + count)`, granted once, for `epoch` only."""
+
+    request: RequestId
+    epoch: Epoch
+    offset: Offset
+    count: int
+    window_end: Offset
+    write_p99_us: int
+    lost_permille: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetTail:
+    """Client to leader: the tail; `linearizable`: confirmed by a majority round begun later."""
+
+    request: RequestId
+    linearizable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TailIs:
+    """Leader to client: the first offset not yet granted, in the active epoch."""
+
+    request: RequestId
+    epoch: Epoch
+    tail: Offset
+    trim_mark: Offset
+    closed_until: Offset
+    write_p99_us: int
+    lost_permille: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetLayout:
+    """Anybody to any replica: the newest activated layout, if newer than `newer_than` (0: any)."""
+
+    request: RequestId
+    newer_than: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutIs:
+    """Replica's answer: its newest activated layout, None if that is not newer than asked.
+
+    `leader` is the address of the replica it takes for the leader, if any. `lost` are single
+    offsets declared lost (an empty chain in the layout says the same of its segment).
+    """
+
+    request: RequestId
+    epoch: Epoch
+    layout: Layout | None
+    leader: Address | None
+    trim_mark: Offset
+    closed_until: Offset
+    lost: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotLeader:
+    """Replica to client: ask the replica at `leader` (None: unknown, perhaps an election)."""
+
+    request: RequestId
+    epoch: Epoch
+    leader: Address | None
+
+
+class Rejection(enum.IntEnum):
+    """Why the leader rejects a request; definite, nothing was done."""
+
+    WRONG_EPOCH = 1
+    """The request names an epoch that is not the active one: get the layout."""
+    TOO_OLD = 2
+    """Older than the answers kept for this client: never granted a second time."""
+    NO_CHAINS = 3
+    """No chain has enough units: appends are refused until units are back or added."""
+    BUSY = 4
+    """The window is used up and the next one not chosen yet: come back."""
+    MALFORMED = 5
+    UNKNOWN_UNIT = 6
+    FOREIGN = 7
+    """Another cluster, or an incarnation that is not expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Leader or replica to the asker: refused for `reason`; nothing was done."""
+
+    request: RequestId
+    epoch: Epoch
+    reason: Rejection
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A unit, at its start, to any replica: here is my identity and address."""
+
+    request: RequestId
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Answer to `Register`. `member` tells if the active layout lists exactly this unit.
+
+    `address_differs`: the layout has it at another address. `bound`: for an incarnation that
+    left, the offset below which its records count; None if it has none.
+    """
+
+    request: RequestId
+    epoch: Epoch
+    member: bool
+    address_differs: bool
+    bound: Offset | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Client to leader: raise the trim mark to `mark`, no further than closed_until can follow."""
+
+    request: RequestId
+    mark: Offset
+
+
+@dataclass(frozen=True, slots=True)
+class TrimReached:
+    """Leader to client: every unit of the active layout has durably this mark."""
+
+    request: RequestId
+    epoch: Epoch
+    mark: Offset
+    freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatus:
+    """Tool to any replica: what it knows."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """One unit as a replica sees it; `heard_ms` ago it last answered (None: never)."""
+
+    unit: UnitId
+    incarnation: Incarnation
+    address: Address
+    heard_ms: int | None
+    epoch: Epoch
+    restarted: bool
+    doubt: bool
+    frozen: bool
+    local_tail: Offset
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica as the answering one sees it."""
+
+    replica: ReplicaId
+    address: Address
+    heard_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusIs:
+    """A replica's answer to `GetStatus`; `granting` tells if it is a leader that grants tokens."""
+
+    request: RequestId
+    replica: ReplicaId
+    granting: bool
+    ballot: Ballot
+    chosen_until: Slot
+    applied: Slot
+    layout: Layout
+    pending_epoch: Epoch | None
+    tail: Offset | None
+    reserved_until: Offset
+    closed_until: Offset
+    trim_mark: Offset
+    lost: tuple[Range, ...]
+    units: tuple[UnitStatus, ...]
+    replicas: tuple[ReplicaStatus, ...]
