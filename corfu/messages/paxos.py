@@ -13,11 +13,15 @@ from corfu.types import Ballot, Incarnation, ReplicaId, RequestId, Slot, UnitId
 
 @dataclass(frozen=True, slots=True)
 class PreVote:
-    """Would you promise `ballot`? Changes nothing anywhere."""
+    """Would you promise `ballot`? Changes nothing anywhere.
+
+    `formatted`, here and below, is the digest of the state that the group was formatted with.
+    """
 
     request: RequestId
     replica: ReplicaId
     incarnation: Incarnation
+    formatted: int
     ballot: Ballot
 
 
@@ -40,6 +44,7 @@ class Prepare:
     request: RequestId
     replica: ReplicaId
     incarnation: Incarnation
+    formatted: int
     ballot: Ballot
     from_slot: Slot
 
@@ -59,7 +64,8 @@ class Promise:
 
     `snapshot` is the acceptor's snapshot slot: what is at or below it is chosen and its votes
     are forgotten, so the proposer must install that snapshot first. `chosen_until`: every
-    slot up to it is known chosen by the sender.
+    slot up to it is known chosen by the sender. With `doubt` it is no promise and no vote: the
+    sender does not know all that it once answered, and only tells what it still holds.
     """
 
     request: RequestId
@@ -68,6 +74,7 @@ class Promise:
     ballot: Ballot
     snapshot: Slot
     chosen_until: Slot
+    doubt: bool
     accepted: tuple[OpenSlot, ...]
 
 
@@ -128,6 +135,7 @@ class Heartbeat:
     request: RequestId
     replica: ReplicaId
     incarnation: Incarnation
+    formatted: int
     ballot: Ballot
     round: int
     chosen_until: Slot
@@ -135,7 +143,10 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAck:
-    """Replica to leader: my promised ballot is exactly `ballot`; and how I see the units."""
+    """Replica to leader: my promised ballot is exactly `ballot`; and how I see the units.
+
+    `digest` is that of its state as of `digest_slot`, for comparison between replicas.
+    """
 
     request: RequestId
     replica: ReplicaId
@@ -143,6 +154,8 @@ class HeartbeatAck:
     ballot: Ballot
     round: int
     applied: Slot
+    digest_slot: Slot
+    digest: int
     units: tuple[UnitView, ...]
 
 

@@ -1,0 +1,587 @@
+"""The journal's planner: gives every record its place and says which disk operations keep it.
+
+No I/O: `Journal` returns operations, somebody else carries them out, strictly in order, and tells
+the journal when they are durable. One batch is on its way at a time and the next is laid out only
+after the sync of the one before. Therefore a batch header on disk says that all before it, in this
+file and in all files before, was synced: it is the mark, and costs nothing of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from corfu.journal.format import (
+    BATCH_HEADER_BYTES,
+    KIND_OWN_MIN,
+    SECTOR_BYTES,
+    BatchHeader,
+    DamagedRecordError,
+    FileHeader,
+    JournalFullError,
+    JournalIdentity,
+    JournalRecord,
+    JournalSettings,
+    Origin,
+    Place,
+    RecordHeader,
+    align_sector,
+    body_of,
+    decode_record_header,
+    encode_batch_header,
+    encode_file_header,
+    encode_record,
+    file_seed,
+    journal_name,
+    record_bytes,
+    spare_name,
+)
+from corfu.journal.state import (
+    KIND_STATE,
+    KIND_STATE_COPY,
+    Doubt,
+    JournalState,
+    encode_doubt,
+    encode_state,
+    state_bytes_max,
+)
+from corfu.ports import Allocate, DiskOperation, Remove, Rename, Sync, SyncFolder, WriteAt
+
+Opening = Callable[[], Sequence[JournalRecord]]
+"""Gives the owner's small state as it is now, to open a new journal file with."""
+
+_FREED_PER_CUT_MAX = 4
+"""Removing a file takes long on some file systems, and commits wait behind it."""
+
+_SPARES_EXTRA = 1
+"""Freed files are kept as spares up to this many above the number wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """A finished journal file: what is needed to check its records and to free it.
+
+    `file_bytes` is 0 for a file that is missing: then there is nothing to free.
+    """
+
+    end: int | None
+    seed: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStart:
+    """What a journal starts from; made by recovery only."""
+
+    next_serial: int = 1
+    live: Mapping[int, LiveFile] = field(default_factory=dict)
+    spares: Sequence[str] = ()
+    next_spare: int = 2**63
+    doubt: Doubt = field(default_factory=Doubt)
+    doubt_serials: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class _Part:
+    """The part of the next cut that goes to one file; `spare` if that file is begun with it."""
+
+    serial: int
+    seed: int
+    start: int
+    spare: str | None
+    header: bytes
+    chunks: list[bytes] = field(default_factory=list)
+    length: int = BATCH_HEADER_BYTES
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+    def operations(self) -> list[DiskOperation]:
+        name = journal_name(self.serial)
+        batch = BatchHeader(self.start, self.length, len(self.chunks))
+        padding = bytes(align_sector(self.length) - self.length)
+        head = encode_batch_header(batch, self.serial, self.seed)
+        data = b"".join((self.header, head, *self.chunks, padding))
+        position = self.start - len(self.header)
+        if self.spare is None:
+            return [WriteAt(name, position, data), Sync(name)]
+        # The name is durable before the first byte bound to this serial is written. So the
+        # highest name in the folder tells which serials may have been used, also after a power
+        # cut, and no serial is ever used twice.
+        return [Rename(self.spare, name), SyncFolder(), WriteAt(name, position, data), Sync(name)]
+
+
+class Journal:
+    """Lays out records in journal files. Single-threaded; made by `create` or `recover`.
+
+    Use: `append` some records, then `cut` and have its operations carried out in order, then
+    `committed`; only then are the records durable. Records appended meanwhile wait for the next
+    cut. Operations that fail must end the process: what they did is unknown.
+    """
+
+    def __init__(
+        self,
+        identity: JournalIdentity,
+        settings: JournalSettings,
+        opening: Opening,
+        start: JournalStart,
+    ) -> None:
+        self._identity = identity
+        self._settings = settings
+        self._opening = opening
+        self._live = dict(start.live)
+        self._spares = list(start.spares)
+        self._next_serial = start.next_serial
+        self._next_spare = start.next_spare
+        self._allocating = False
+        self._doubt = start.doubt
+        self._doubt_serials = start.doubt_serials
+        self._held: list[int] = []
+
+        self._recovering = True
+        self._serial = 0
+        self._seed = 0
+        self._position = 0
+        self._head_bytes = 0
+        self._parts: list[_Part] = []
+        self._committing = False
+        self._unmarked = False
+
+        # A released file passes through these: dropped from the live list, in a state record
+        # laid out, in one being committed, in a committed one.
+        self._state_stale = False
+        self._released: list[int] = []
+        self._recorded: list[int] = []
+        self._in_commit: list[int] = []
+        self._freed: list[int] = []
+        self._sizes: dict[int, int] = {}
+
+        self._closing: list[int] = []
+        self._closing_in_commit: list[int] = []
+        self._finished: list[int] = []
+
+    # What is appended.
+
+    def append(self, record: JournalRecord) -> Place:
+        """Lay out a record for the next cut; returns its final place.
+
+        May begin a new journal file, which calls `opening`: what that returns is committed
+        together with this record.
+
+        Raises:
+            ValueError: The record can never fit a journal file.
+            JournalFullError: It needs a new file and there is no spare; nothing was appended.
+        """
+        assert record.kind < KIND_OWN_MIN
+        return self._append(record, opening=False)
+
+    def record_bytes_max(self) -> int:
+        """Return the most that `record_bytes` of one record may be, with an opening as now."""
+        head = SECTOR_BYTES + BATCH_HEADER_BYTES + self._head_bytes
+        return self._settings.file_bytes - head - self._margin()
+
+    def room(self, *, reserve: bool) -> int:
+        """Return how many bytes of records may still be appended without a new spare.
+
+        A single record fits if `record_bytes` of its body is no more than this and than
+        `record_bytes_max()`.
+
+        Args:
+            reserve: False leaves one whole spare untouched.
+        """
+        usable = max(0, len(self._spares) - (0 if reserve else 1))
+        return max(0, self._remaining()) + usable * self.record_bytes_max()
+
+    @property
+    def dirty(self) -> bool:
+        """Something was appended, or a file released, that no cut has taken yet."""
+        return bool(self._parts) or (self._state_stale and self._state_fits())
+
+    @property
+    def committing(self) -> bool:
+        """A cut or mark is on its way to the disk."""
+        return self._committing
+
+    def cut(self) -> tuple[DiskOperation, ...]:
+        """Return the operations that make all that was appended so far durable.
+
+        Carry them out in order, then call `committed()`. Empty if there is nothing to do; then
+        there is nothing to call either. Must not be called while committing.
+        """
+        assert not self._committing
+        if self._state_stale and self._state_fits():
+            self._append_state()
+        if not self._parts:
+            return ()
+        operations = [operation for part in self._parts for operation in part.operations()]
+        operations += self._free()
+        self._position = align_sector(self._parts[-1].end)
+        self._parts = []
+        self._unmarked = True
+        self._begin_commit()
+        return tuple(operations)
+
+    def committed(self) -> None:
+        """Note that all operations of the last cut or mark are done."""
+        assert self._committing
+        self._committing = False
+        self._freed += self._in_commit
+        self._in_commit = []
+        self._finished += self._closing_in_commit
+        self._closing_in_commit = []
+
+    # Marks.
+
+    @property
+    def mark_wanted(self) -> bool:
+        """Nothing is going on, and a mark would spare the next restart work (or free files)."""
+        if self._committing or self.dirty:
+            return False
+        return bool(self._freed) or (self._unmarked and self._mark_fits())
+
+    def mark(self, *, clean: bool = False) -> tuple[DiskOperation, ...]:
+        """Return the operations that write a mark alone; then call `committed()`.
+
+        Empty (and then nothing is to be called) if there is nothing to do or the file has no
+        room: a mark is never needed, the next restart only has more to write again.
+
+        Args:
+            clean: It is the last thing before a clean stop.
+        """
+        assert not self._committing
+        assert not self._parts
+        operations: list[DiskOperation] = []
+        if (self._unmarked or clean) and self._mark_fits():
+            batch = BatchHeader(self._position, BATCH_HEADER_BYTES, 0, clean)
+            data = encode_batch_header(batch, self._serial, self._seed).ljust(SECTOR_BYTES, b"\0")
+            name = journal_name(self._serial)
+            operations += [WriteAt(name, self._position, data), Sync(name)]
+            self._position += SECTOR_BYTES
+            self._unmarked = False
+        operations += self._free()
+        if operations:
+            self._begin_commit()
+        return tuple(operations)
+
+    # Files.
+
+    @property
+    def serial(self) -> int:
+        """Serial of the file that is appended to."""
+        return self._serial
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        """Serials of the finished files that are not released, ascending."""
+        return tuple(sorted(self._live))
+
+    def drain_finished(self) -> list[int]:
+        """Return the serials of files finished, and durable, since the last call."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def release(self, serial: int) -> None:
+        """Give back a finished file in which no record is needed any more.
+
+        That it is free is journalled with the next cut; the cut or mark after that one renames
+        it to a spare or removes it. Doubt records pin their files until the doubt is settled.
+
+        Raises:
+            ValueError: No finished live file has that serial.
+        """
+        if serial not in self._live:
+            raise ValueError(f"serial {serial} is not a finished live file")
+        if self._pinned(serial):
+            if serial not in self._held:
+                self._held.append(serial)
+            return
+        self._sizes[serial] = self._live.pop(serial).file_bytes
+        self._released.append(serial)
+        self._state_stale = True
+
+    @property
+    def spares(self) -> int:
+        """How many empty files are ready."""
+        return len(self._spares)
+
+    def spare_wanted(self) -> tuple[DiskOperation, ...] | None:
+        """Return the operations that allocate one more spare, None if none is wanted now.
+
+        They may run beside the others, in another thread. Then call `spare_ready` or
+        `spare_failed`; until then no other is wanted.
+        """
+        if self._allocating or len(self._spares) >= self._settings.spares_wanted:
+            return None
+        self._allocating = True
+        name = spare_name(self._next_spare)
+        return Allocate(name, self._settings.file_bytes), Sync(name), SyncFolder()
+
+    def spare_ready(self) -> None:
+        """Note that the spare last wanted is durable."""
+        assert self._allocating
+        self._allocating = False
+        self._spares.append(spare_name(self._next_spare))
+        self._next_spare += 1
+
+    def spare_failed(self) -> None:
+        """Note that the spare last wanted could not be made; the next try uses the same name."""
+        assert self._allocating
+        self._allocating = False
+
+    # Doubt.
+
+    @property
+    def doubt(self) -> Doubt:
+        """What recovery found in doubt and nobody has settled since."""
+        return self._doubt
+
+    def doubt_settled(self) -> None:
+        """Forget the doubt; durable with the next cut, until then a restart reports it again."""
+        self._doubt = Doubt()
+        self._doubt_serials = None
+        self._state_stale = True
+        held, self._held = self._held, []
+        for serial in held:
+            self.release(serial)
+
+    # Reading back.
+
+    def locate(self, place: Place) -> tuple[str, int, int]:
+        """Return (file name, position, length) of the bytes that `parse` needs."""
+        return journal_name(place.serial), place.position, place.length
+
+    def parse(self, place: Place, data: bytes) -> JournalRecord:
+        """Return the record in the bytes read from `locate(place)`.
+
+        Raises:
+            DamagedRecordError: A digest fails, bytes lack, or the file was released meanwhile.
+        """
+        seed = self._seed_of(place.serial)
+        view = memoryview(data)
+        header: RecordHeader | None = None
+        if seed is not None:
+            header = decode_record_header(view, 0, place.position, seed)
+        if header is not None and record_bytes(header.body_bytes) == place.length:
+            body = body_of(view, 0, header)
+            if body is not None:
+                return JournalRecord(
+                    header.kind,
+                    header.flags,
+                    header.offset,
+                    header.epoch,
+                    header.entry_id,
+                    bytes(body),
+                )
+        raise DamagedRecordError(journal_name(place.serial), place.position, header)
+
+    # For recovery only.
+
+    def keep_doubt(self, header: RecordHeader) -> None:
+        """Journal that `header`, one of the doubt that the journal started with, is in doubt."""
+        place = self._append(encode_doubt(header), opening=False)
+        first, _ = self._doubt_serials or (place.serial, 0)
+        self._doubt_serials = (first, place.serial)
+
+    def finish_recovery(self) -> None:
+        """Append the opening and the state record that completes the recovery.
+
+        All of the opening stands in one file, so a later recovery that reads the newest file
+        has the owner's small state.
+
+        Raises:
+            ValueError: The opening does not fit a journal file.
+            JournalFullError: See `append`.
+        """
+        assert self._recovering
+        opening = list(self._opening())
+        state = record_bytes(state_bytes_max(len(self._live) + 1))
+        needed = sum(record_bytes(len(record.body)) for record in opening) + state
+        if needed > self._remaining():
+            self._begin(needed)
+        self._head_bytes = needed + state
+        for record in opening:
+            self._put(record, opening=True)
+        self._put(encode_state(self._state(), KIND_STATE), opening=False)
+        self._recovering = False
+
+    def recovered_from(self, serial: int, *, empty: bool) -> None:
+        """Count the file that the recovery ended with as finished, or release it if empty.
+
+        It is freed only by a later commit: until the fresh file holds a second batch, one bad
+        byte in it makes the next recovery fall back to the old file.
+        """
+        if empty:
+            self.release(serial)
+        else:
+            self._finished.append(serial)
+
+    def add_spare(self, name: str) -> None:
+        """Take a file of the right length as a spare; its name is durable."""
+        self._spares.append(name)
+
+    # Inside.
+
+    def _begin_commit(self) -> None:
+        self._committing = True
+        self._in_commit, self._recorded = self._recorded, []
+        self._closing_in_commit, self._closing = self._closing, []
+
+    def _append(self, record: JournalRecord, *, opening: bool) -> Place:
+        needed = record_bytes(len(record.body))
+        if needed > self._remaining():
+            self._begin(needed)
+        return self._put(record, opening=opening)
+
+    def _put(self, record: JournalRecord, *, opening: bool) -> Place:
+        """Lay out a record in the current file, in which it is known to fit."""
+        if not self._parts:
+            self._parts.append(_Part(self._serial, self._seed, self._position, None, b""))
+        part = self._parts[-1]
+        data = encode_record(record, part.end, self._seed, opening=opening)
+        place = Place(self._serial, part.end, len(data))
+        part.chunks.append(data)
+        part.length += len(data)
+        assert part.end <= self._settings.file_bytes
+        return place
+
+    def _end(self) -> int:
+        """Return where the next record's header would lie in the current file."""
+        return self._parts[-1].end if self._parts else self._position + BATCH_HEADER_BYTES
+
+    def _remaining(self) -> int:
+        if not self._serial:
+            return -1
+        return self._settings.file_bytes - self._margin() - self._end()
+
+    def _margin(self) -> int:
+        """Return what is kept at the end of each file for two state records and two marks.
+
+        Without it a journal that is full could not note that a file was released, and so could
+        never become less full.
+        """
+        state = record_bytes(state_bytes_max(len(self._live) + 1))
+        return align_sector(BATCH_HEADER_BYTES + 2 * state) + 2 * SECTOR_BYTES
+
+    def _begin(self, needed: int) -> None:
+        """Begin a new file in which `needed` more bytes will fit."""
+        opening = [] if self._recovering else list(self._opening())
+        state = record_bytes(state_bytes_max(len(self._live) + 1))
+        head = 2 * state + sum(record_bytes(len(record.body)) for record in opening)
+        first = SECTOR_BYTES + BATCH_HEADER_BYTES + head
+        if first + needed + self._margin() > self._settings.file_bytes:
+            raise ValueError(
+                f"{needed} bytes do not fit a journal file of {self._settings.file_bytes}"
+            )
+        if not self._spares:
+            raise JournalFullError("no spare journal file")
+        if self._serial:
+            self._close_current()
+        self._head_bytes = head
+        self._begin_part(self._spares.pop(0))
+        self._put(encode_state(self._state(), KIND_STATE_COPY), opening=False)
+        for record in opening:
+            self._put(record, opening=True)
+        if not self._recovering:
+            self._put(encode_state(self._state(), KIND_STATE), opening=False)
+        self._state_recorded()
+
+    def _close_current(self) -> None:
+        end = align_sector(self._parts[-1].end) if self._parts else self._position
+        self._live[self._serial] = LiveFile(end, self._seed, self._settings.file_bytes)
+        self._closing.append(self._serial)
+
+    def _begin_part(self, spare: str) -> None:
+        origin = Origin.RECOVERED if self._recovering else Origin.ROTATED
+        self._serial = self._next_serial
+        self._next_serial += 1
+        self._seed = file_seed(self._identity.incarnation, self._serial, origin)
+        self._position = SECTOR_BYTES
+        header = FileHeader(
+            self._identity.owner_kind,
+            self._identity.owner_id,
+            self._identity.cluster,
+            self._identity.incarnation,
+            self._serial,
+            origin,
+            self._settings.file_bytes,
+        )
+        self._parts.append(
+            _Part(self._serial, self._seed, SECTOR_BYTES, spare, encode_file_header(header))
+        )
+
+    def _state(self) -> JournalState:
+        live = {serial: file.end for serial, file in self._live.items()}
+        return JournalState(live, self._doubt.unknown, self._doubt_serials)
+
+    def _state_fits(self) -> bool:
+        return bool(self._spares) or self._state_fits_here()
+
+    def _state_fits_here(self) -> bool:
+        state = record_bytes(state_bytes_max(len(self._live)))
+        # A sector stays free for the mark that lets the released files go.
+        return align_sector(self._end() + 2 * state) + SECTOR_BYTES <= self._settings.file_bytes
+
+    def _append_state(self) -> None:
+        if not self._state_fits_here():
+            self._begin(0)
+            return
+        self._put(encode_state(self._state(), KIND_STATE_COPY), opening=False)
+        self._put(encode_state(self._state(), KIND_STATE), opening=False)
+        self._state_recorded()
+
+    def _state_recorded(self) -> None:
+        self._state_stale = False
+        self._recorded += self._released
+        self._released = []
+
+    def _mark_fits(self) -> bool:
+        return self._position + SECTOR_BYTES <= self._settings.file_bytes
+
+    def _pinned(self, serial: int) -> bool:
+        if self._doubt_serials is None:
+            return False
+        first, last = self._doubt_serials
+        return first <= serial <= last
+
+    def _free(self) -> list[DiskOperation]:
+        """Return what frees some of the files whose release is committed.
+
+        Carried out after the sync of a batch, or mark, laid out after that commit. So the state
+        record that says they are free stands before a mark when the first of them goes.
+        """
+        operations: list[DiskOperation] = []
+        freed, self._freed = self._freed[:_FREED_PER_CUT_MAX], self._freed[_FREED_PER_CUT_MAX:]
+        for serial in freed:
+            size = self._sizes.pop(serial)
+            if not size:
+                continue
+            spare = spare_name(serial)
+            wanted = self._settings.spares_wanted + _SPARES_EXTRA
+            if size == self._settings.file_bytes and len(self._spares) < wanted:
+                operations.append(Rename(journal_name(serial), spare))
+                self._spares.append(spare)
+            else:
+                operations.append(Remove(journal_name(serial)))
+        return operations
+
+    def _seed_of(self, serial: int) -> int | None:
+        if serial == self._serial:
+            return self._seed
+        file = self._live.get(serial)
+        return None if file is None else file.seed
+
+
+def replace_file(name: str, data: bytes) -> tuple[DiskOperation, ...]:
+    """Return the operations that replace a whole file, durably when all are done.
+
+    After a crash between them the file is either as before or holds exactly `data`.
+    """
+    temporary = f"{name}.tmp"
+    return (
+        Allocate(temporary, 0),
+        WriteAt(temporary, 0, data),
+        Sync(temporary),
+        Rename(temporary, name),
+        SyncFolder(),
+    )

@@ -1,0 +1,549 @@
+"""Starts a journal: from an empty folder (`create`) or from what a folder holds (`recover`).
+
+The only part of the journal that works a `Disk` directly: it runs before the process serves. It
+may be cut short at any call, and again while it repeats: a recovery changes nothing that counts
+until its last sync is done, and what it leaves behind earlier counts for nobody.
+
+What is read may be in the page cache only. What stands before a mark was synced when the mark was
+written. All else (the last batch) is written again to a fresh file and synced there. The old file
+is never synced for that: after a failed sync the system may call lost pages clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from corfu.journal.execute import execute_all
+from corfu.journal.format import (
+    KIND_OWN_MIN,
+    RECORD_HEADER_BYTES,
+    SECTOR_BYTES,
+    ForeignFileError,
+    JournalError,
+    JournalIdentity,
+    JournalLostError,
+    JournalRecord,
+    JournalSettings,
+    Origin,
+    Place,
+    RecordHeader,
+    decode_file_header,
+    file_seed,
+    journal_name,
+    journal_serial,
+    spare_name,
+    spare_number,
+)
+from corfu.journal.planner import Journal, JournalStart, LiveFile, Opening
+from corfu.journal.scan import FoundRecord, Piece, scan_file
+from corfu.journal.state import (
+    KIND_DOUBT,
+    KIND_STATE,
+    KIND_STATE_COPY,
+    Doubt,
+    JournalState,
+    decode_doubt,
+    decode_state,
+)
+from corfu.ports import Disk
+from corfu.types import Incarnation
+
+Replay = Callable[[Place, RecordHeader, bytes], None]
+"""Takes one recovered record: its place (final), its header, its body. Called oldest first."""
+
+_READ_BYTES = 4096
+"""Unit in which a file is read that cannot be read whole: what disks report as unreadable."""
+
+_SPARE_ALLOCATED = 2**63
+"""Spares made anew are numbered from here; freed files keep their serial as number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A bad record before a mark, so it was durable once; no header: it cannot be named."""
+
+    file: str
+    position: int
+    header: RecordHeader | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A journal and how it was found.
+
+    Attributes:
+        journal: Ready to append to.
+        damage: Reported by every recovery while the file is live and not skipped.
+        doubt: Reported by every recovery until `Journal.doubt_settled` is durable.
+        missing: Serials of files that were never freed and are not there; release them when
+            what they held is restored.
+        clean: The last thing written was the mark of a clean stop.
+    """
+
+    journal: Journal
+    damage: tuple[Damage, ...]
+    doubt: Doubt
+    missing: tuple[int, ...]
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A journal file that verifies, with its bytes and the positions that cannot be read."""
+
+    serial: int
+    incarnation: Incarnation
+    origin: Origin
+    seed: int
+    data: bytes
+    unreadable: tuple[int, ...] = ()
+
+
+def create(
+    disk: Disk, identity: JournalIdentity, settings: JournalSettings, opening: Opening
+) -> Journal:
+    """Format a folder: the first journal file, with the opening, and the wanted spares, synced.
+
+    What an earlier `create` left that was cut short is removed.
+
+    Raises:
+        JournalError: The folder holds a journal already.
+        OSError: From the disk, among them ENOSPC.
+    """
+    folder = _Folder(disk, identity, settings)
+    if folder.find_newest() is not None:
+        raise JournalError("the folder holds a journal already")
+    next_serial = max(folder.files, default=0) + 1
+    # Removed and not recycled: with no file left that counts, a later `create` may come to the
+    # same serial again, and must not find bytes that were bound to it.
+    for name in [*folder.files.values(), *folder.spares]:
+        disk.remove(name)
+    disk.sync_folder()
+    start = JournalStart(next_serial, {}, (), folder.next_spare)
+    journal = Journal(identity, settings, opening, start)
+    allocate_spares(disk, journal)
+    journal.finish_recovery()
+    execute_all(disk, journal.cut())
+    journal.committed()
+    # A second batch: from here on the file counts also if a byte of the first one goes bad.
+    execute_all(disk, journal.mark())
+    journal.committed()
+    allocate_spares(disk, journal)
+    disk.sync_folder()
+    return journal
+
+
+def allocate_spares(disk: Disk, journal: Journal) -> None:
+    """Allocate all wanted spares now; an OSError ends it and is raised."""
+    while _allocate_spare(disk, journal):
+        pass
+
+
+def _allocate_spare(disk: Disk, journal: Journal) -> bool:
+    operations = journal.spare_wanted()
+    if operations is None:
+        return False
+    try:
+        execute_all(disk, operations)
+    except OSError:
+        journal.spare_failed()
+        raise
+    journal.spare_ready()
+    return True
+
+
+def recover(
+    disk: Disk,
+    identity: JournalIdentity,
+    settings: JournalSettings,
+    *,
+    replay: Replay,
+    opening: Opening,
+    skip: Callable[[int], bool] = lambda serial: False,
+) -> Recovered:
+    """Bring back every record that counts, durably, each exactly once.
+
+    Every committed record that is sound is replayed. So are records of the last batch that was
+    not known to be committed; from now on they are. What is not sound is in `damage` or `doubt`.
+
+    Args:
+        disk: The folder.
+        identity: Whose it must be.
+        settings: Sizes of new files; the files present keep theirs.
+        replay: Called for each record, oldest first. Records of an opening come once for each
+            file, with a place that must not be kept.
+        opening: Called once, after all calls of `replay`.
+        skip: Whether the owner has an index of the finished file with that serial and does not
+            need its records. Not asked when the newest file's start is damaged: then the owner's
+            small state is taken from the older files, too.
+
+    Raises:
+        JournalLostError: No journal file counts.
+        ForeignFileError: A file belongs to another cluster, owner or unknown incarnation.
+        OSError: From the disk; recover again, in a new process.
+    """
+    return _Recovery(disk, identity, settings, replay, opening, skip).run()
+
+
+class _Folder:
+    """The files of a folder, and which of them counts as the newest."""
+
+    def __init__(self, disk: Disk, identity: JournalIdentity, settings: JournalSettings) -> None:
+        self.disk = disk
+        self.identity = identity
+        self.settings = settings
+        self.files: dict[int, str] = {}
+        self.spares: list[str] = []
+        self.next_spare = _SPARE_ALLOCATED
+        for name in disk.names():
+            serial = journal_serial(name)
+            number = spare_number(name)
+            if serial is not None:
+                self.files[serial] = name
+            elif number is not None:
+                self.next_spare = max(self.next_spare, number + 1)
+                self._take_spare(name)
+            elif name.endswith(".tmp"):
+                disk.remove(name)
+
+    def _take_spare(self, name: str) -> None:
+        # One that was being allocated when the process died, or of an older setting.
+        if self.disk.size(name) == self.settings.file_bytes:
+            self.spares.append(name)
+        else:
+            self.disk.remove(name)
+
+    def free(self, serials: list[int]) -> list[str]:
+        """Make spares of journal files that do not count, or remove them; returns the spares."""
+        made: list[str] = []
+        for serial in serials:
+            name = self.files.pop(serial)
+            if (
+                len(self.spares) + len(made) <= self.settings.spares_wanted
+                and self.disk.size(name) == self.settings.file_bytes
+            ):
+                self.disk.rename(name, spare_name(serial))
+                made.append(spare_name(serial))
+            else:
+                self.disk.remove(name)
+        return made
+
+    def find_newest(self) -> tuple[_File, list[Piece]] | None:
+        """Return the newest file that counts and its pieces, None if there is none.
+
+        A newer file in which nothing verifies was being begun: no sync of it ever ended, so
+        nothing in it was acknowledged. A file of a recovery counts only if that recovery wrote
+        its last record: it holds nothing but copies, and what it copied is still there.
+        """
+        for serial in sorted(self.files, reverse=True):
+            file = self.open(serial)
+            if file is None:
+                continue
+            pieces = scan_file(file.data, file.seed, None)
+            if pieces and not _abandoned(file, pieces):
+                return file, pieces
+        return None
+
+    def open(self, serial: int) -> _File | None:
+        """Read and identify a journal file; None if nothing in it is bound to that serial.
+
+        Raises:
+            ForeignFileError: It was written by somebody else.
+        """
+        name = self.files[serial]
+        data, unreadable = self._read(name)
+        writer = self._writer(name, serial, data[:SECTOR_BYTES])
+        if writer is not None:
+            incarnation, origin = writer
+            seed = file_seed(incarnation, serial, origin)
+            return _File(serial, incarnation, origin, seed, data, unreadable)
+        # The header is bad, or the file was recycled and never got one: anything bound to the
+        # serial tells who wrote it.
+        for incarnation in self.identity.bounds():
+            for origin in Origin:
+                seed = file_seed(incarnation, serial, origin)
+                if scan_file(data, seed, None):
+                    return _File(serial, incarnation, origin, seed, data, unreadable)
+        return None
+
+    def header_of(self, serial: int) -> LiveFile | None:
+        """Return what the header alone tells of a file (its end unknown), None if it is bad."""
+        name = self.files[serial]
+        try:
+            sector = self.disk.read(name, 0, SECTOR_BYTES)
+        except OSError:
+            # The caller then reads all of the file, and reports what it finds there.
+            return None
+        writer = self._writer(name, serial, sector)
+        if writer is None:
+            return None
+        return LiveFile(None, file_seed(writer[0], serial, writer[1]), self.disk.size(name))
+
+    def _writer(self, name: str, serial: int, sector: bytes) -> tuple[Incarnation, Origin] | None:
+        header = decode_file_header(name, sector)
+        # A sound header of another serial is what a recycled file begins with.
+        if header is None or header.serial != serial:
+            return None
+        identity = self.identity
+        if header.cluster != identity.cluster:
+            raise ForeignFileError(name, f"cluster {header.cluster.hex()}")
+        if (header.owner_kind, header.owner_id) != (identity.owner_kind, identity.owner_id):
+            raise ForeignFileError(name, f"owner {header.owner_kind}/{header.owner_id}")
+        if header.incarnation not in identity.bounds():
+            raise ForeignFileError(name, f"unknown incarnation {header.incarnation.hex()}")
+        return header.incarnation, header.origin
+
+    def _read(self, name: str) -> tuple[bytes, tuple[int, ...]]:
+        """Return a file's bytes, zeros for what cannot be read, and where that is."""
+        size = self.disk.size(name)
+        try:
+            return self.disk.read(name, 0, size), ()
+        except OSError:
+            chunks: list[bytes] = []
+            unreadable: list[int] = []
+            for position in range(0, size, _READ_BYTES):
+                length = min(_READ_BYTES, size - position)
+                try:
+                    chunks.append(self.disk.read(name, position, length))
+                except OSError:
+                    # Reported as damage or doubt by whoever misses what stood here.
+                    unreadable.append(position)
+                    chunks.append(bytes(length))
+            return b"".join(chunks), tuple(unreadable)
+
+
+def _abandoned(file: _File, pieces: list[Piece]) -> bool:
+    """Return whether the file is of a recovery that was not completed.
+
+    A second batch is only written after the recovery has returned, so with it the file counts
+    whatever is bad in it. With one batch that is not whole it does not matter whether the
+    recovery returned: nothing was acknowledged since, and the files that it copied from are
+    freed only after a second batch. So they still hold all.
+    """
+    if file.origin is not Origin.RECOVERED or len(pieces) > 1:
+        return False
+    return not pieces[0].completes_recovery
+
+
+class _Recovery:
+    def __init__(
+        self,
+        disk: Disk,
+        identity: JournalIdentity,
+        settings: JournalSettings,
+        replay: Replay,
+        opening: Opening,
+        skip: Callable[[int], bool],
+    ) -> None:
+        self._disk = disk
+        self._identity = identity
+        self._settings = settings
+        self._replay = replay
+        self._opening = opening
+        self._skip = skip
+        self._folder = _Folder(disk, identity, settings)
+        self._bounds: Mapping[Incarnation, int | None] = identity.bounds()
+        self._live: dict[int, LiveFile] = {}
+        self._damage: list[Damage] = []
+        self._missing: list[int] = []
+        self._doubted: list[RecordHeader] = []
+        self._doubt_unknown = False
+        self._doubt_serials: tuple[int, int] | None = None
+
+    def run(self) -> Recovered:
+        newest = self._folder.find_newest()
+        if newest is None:
+            raise JournalLostError("no journal file counts although the folder was formatted")
+        base, pieces = newest
+        highest = max(self._folder.files)
+        state = self._newest_state(base, pieces)
+        self._doubt_unknown = state.doubt_unknown
+        self._doubt_serials = state.doubt_serials
+        may_skip = pieces[0].whole
+        for serial in sorted(state.live):
+            self._replay_finished(serial, state.live[serial], may_skip=may_skip)
+        for piece in pieces[:-1]:
+            self._replay_marked(base, piece)
+        self._live[base.serial] = LiveFile(pieces[-1].start, base.seed, len(base.data))
+
+        # What lies above `base` counts for no recovery, so it may go at once; but the highest
+        # name stays until a higher one is durable, or its serial could come again. What lies
+        # below may have been released by a record that is in the page cache only.
+        above = [serial for serial in self._folder.files if base.serial < serial < highest]
+        self._folder.spares += self._folder.free(above)
+        journal = self._write_again(base, pieces[-1], highest)
+        dead = [serial for serial in self._folder.files if serial not in self._live]
+        spares = self._folder.free(dead)
+        self._disk.sync_folder()
+        for spare in spares:
+            journal.add_spare(spare)
+        journal.recovered_from(base.serial, empty=pieces[-1].start == SECTOR_BYTES)
+        clean = pieces[-1].framed and pieces[-1].clean
+        return Recovered(journal, tuple(self._damage), journal.doubt, tuple(self._missing), clean)
+
+    def _newest_state(self, base: _File, pieces: list[Piece]) -> JournalState:
+        """Return the newest sound state; files between it and `base` count, too.
+
+        Usually it stands in `base`. It does not when that file was being begun, by rotation:
+        then what is there of it came after the sync of the file before.
+        """
+        state = _last_state(base, pieces)
+        below: dict[int, int | None] = {}
+        for serial in sorted(self._folder.files, reverse=True):
+            if state is not None:
+                break
+            if serial >= base.serial:
+                continue
+            file = self._folder.open(serial)
+            found = [] if file is None else scan_file(file.data, file.seed, None)
+            if file is None or not found or _abandoned(file, found):
+                continue
+            below[serial] = None
+            state = _last_state(file, found)
+        if state is None:
+            # Nothing tells what was freed: all that is there counts.
+            return JournalState(below)
+        # Serials have no gap, so what lacks between is missing (or, at worst, was an unfinished
+        # recovery: two damaged state records are the price for a false alarm).
+        for serial in range(min(below, default=base.serial), base.serial):
+            if serial not in self._folder.files:
+                below[serial] = None
+        return JournalState(state.live | below, state.doubt_unknown, state.doubt_serials)
+
+    def _replay_finished(self, serial: int, end: int | None, *, may_skip: bool) -> None:
+        if end == SECTOR_BYTES:
+            # All of it was written again by an earlier recovery.
+            return
+        if serial not in self._folder.files:
+            self._missing.append(serial)
+            self._live[serial] = LiveFile(end, 0, 0)
+            return
+        skipped = may_skip and end is not None and self._skip(serial)
+        if skipped and not self._holds_doubt(serial):
+            header = self._folder.header_of(serial)
+            if header is not None:
+                self._live[serial] = LiveFile(end, header.seed, header.file_bytes)
+                return
+        name = self._folder.files[serial]
+        file = self._folder.open(serial)
+        if file is None:
+            self._live[serial] = LiveFile(end, 0, self._disk.size(name))
+            if not skipped:
+                self._damage.append(Damage(name, 0, None))
+            return
+        self._live[serial] = LiveFile(end, file.seed, len(file.data))
+        for piece in scan_file(file.data, file.seed, end):
+            self._replay_marked(file, piece, doubt_only=skipped)
+
+    def _replay_marked(self, file: _File, piece: Piece, *, doubt_only: bool = False) -> None:
+        """Replay what stands before a mark; all that is bad there is damage."""
+        name = journal_name(file.serial)
+        for record in piece.records:
+            header = record.header
+            if header.kind >= KIND_OWN_MIN:
+                self._take_own(file, record)
+            elif doubt_only or not self._counts(file, header):
+                continue
+            elif record.sound:
+                place = Place(file.serial, record.position, record.length)
+                self._replay(place, header, _body(file, record))
+            else:
+                self._damage.append(Damage(name, record.position, header))
+        if not doubt_only:
+            self._damage += [Damage(name, position, None) for position in piece.gaps]
+
+    def _take_own(self, file: _File, record: FoundRecord) -> None:
+        if record.header.kind != KIND_DOUBT or not self._holds_doubt(file.serial):
+            return
+        if record.sound:
+            self._doubted.append(decode_doubt(record.header, _body(file, record)))
+        else:
+            self._doubt_unknown = True
+
+    def _write_again(self, base: _File, last: Piece, highest: int) -> Journal:
+        """Write what is not known to be durable to a fresh file, and what is in doubt.
+
+        Returns when all is synced. The state record at the very end makes it count.
+        """
+        kept = len(self._doubted)
+        self._find_doubt(base, last)
+        doubt = Doubt(tuple(self._doubted), self._doubt_unknown)
+        start = JournalStart(
+            max(highest, *self._live) + 1,
+            self._live,
+            self._folder.spares,
+            self._folder.next_spare,
+            doubt,
+            self._doubt_serials,
+        )
+        journal = Journal(self._identity, self._settings, self._opening, start)
+        for record in last.records:
+            header = record.header
+            if record.sound and header.kind < KIND_OWN_MIN and self._counts(base, header):
+                self._keep(journal, base, record)
+        for header in self._doubted[kept:]:
+            self._ensure_spare(journal)
+            journal.keep_doubt(header)
+        self._ensure_spare(journal)
+        journal.finish_recovery()
+        execute_all(self._disk, journal.cut())
+        journal.committed()
+        return journal
+
+    def _find_doubt(self, base: _File, last: Piece) -> None:
+        """Find what is in doubt: all that is bad in a batch that no mark follows."""
+        for record in last.records:
+            header = record.header
+            if header.kind >= KIND_OWN_MIN:
+                self._take_own(base, record)
+            elif not record.sound and not header.opening and self._counts(base, header):
+                self._doubted.append(header)
+        beyond = any(position + _READ_BYTES > last.start for position in base.unreadable)
+        # With a bad batch header there is no telling how many records there were.
+        if last.gaps or not last.framed or beyond:
+            self._doubt_unknown = True
+
+    def _keep(self, journal: Journal, base: _File, record: FoundRecord) -> None:
+        header = record.header
+        body = _body(base, record)
+        place = Place(base.serial, record.position, record.length)
+        if not header.opening:
+            # An opening is not copied: the owner gives a new one, after it was replayed this.
+            self._ensure_spare(journal)
+            place = journal.append(
+                JournalRecord(
+                    header.kind, header.flags, header.offset, header.epoch, header.entry_id, body
+                )
+            )
+        self._replay(place, header, body)
+
+    def _ensure_spare(self, journal: Journal) -> None:
+        if not journal.spares:
+            _allocate_spare(self._disk, journal)
+
+    def _holds_doubt(self, serial: int) -> bool:
+        if self._doubt_serials is None:
+            return False
+        first, last = self._doubt_serials
+        return first <= serial <= last
+
+    def _counts(self, file: _File, header: RecordHeader) -> bool:
+        """Return whether a record is below the bound of the incarnation that wrote it."""
+        bound = self._bounds[file.incarnation]
+        if bound is None or header.kind not in self._settings.offset_kinds:
+            return True
+        return header.offset < bound
+
+
+def _body(file: _File, record: FoundRecord) -> bytes:
+    start = record.position + RECORD_HEADER_BYTES
+    return file.data[start : start + record.header.body_bytes]
+
+
+def _last_state(file: _File, pieces: list[Piece]) -> JournalState | None:
+    for piece in reversed(pieces):
+        for record in reversed(piece.records):
+            if record.sound and record.header.kind in (KIND_STATE, KIND_STATE_COPY):
+                return decode_state(_body(file, record))
+    return None

@@ -1,0 +1,239 @@
+"""The real disk and its threads, on a temporary folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from corfu.journal.execute import execute_all
+from corfu.journal.format import Place, RecordHeader
+from corfu.journal.recovery import create, recover
+from corfu.ports import (
+    Allocate,
+    Disk,
+    DiskWorker,
+    Remove,
+    Rename,
+    Sync,
+    SyncFolder,
+    WriteAt,
+)
+from corfu.runtime.disk import FileDisk, ThreadDiskWorker
+from tests.unit.corfu.fake_disk import FakeDisk
+from tests.unit.corfu.journal_folder import IDENTITY, SETTINGS, data_record
+
+
+class Loop:
+    """Stands for an event loop: keeps callbacks from other threads until they are run here."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self._calls.get(timeout=10)()
+
+    def empty(self) -> bool:
+        return self._calls.empty()
+
+
+class FailingDisk(FakeDisk):
+    """Fails each sync."""
+
+    def sync(self, name: str) -> None:
+        raise OSError(errno.EIO, f"sync of {name}")
+
+
+@pytest.fixture(params=["file", "fake"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    """Both implementations, so that the fake one stays honest."""
+    if request.param == "fake":
+        yield FakeDisk()
+        return
+    real = FileDisk(tmp_path)
+    yield real
+    real.close()
+
+
+def test_disk_write_creates_and_reads_back(disk: Disk) -> None:
+    disk.write("one", 4, b"data")
+    assert disk.names() == ["one"]
+    assert disk.size("one") == 8
+    assert disk.read("one", 0, 100) == b"\0\0\0\0data"
+    assert disk.read("one", 6, 1) == b"t"
+    assert disk.read("one", 8, 5) == b""
+
+
+def test_disk_allocate_makes_zeros_and_replaces(disk: Disk) -> None:
+    disk.write("one", 0, b"data" * 3000)
+    disk.allocate("one", 5000)
+    assert disk.read("one", 0, 9999) == bytes(5000)
+    disk.allocate("one", 0)
+    assert disk.size("one") == 0
+
+
+def test_disk_rename_replaces_and_keeps_content(disk: Disk) -> None:
+    disk.write("one", 0, b"first")
+    disk.write("two", 0, b"second")
+    assert disk.read("two", 0, 9) == b"second"
+    disk.rename("one", "two")
+    assert disk.names() == ["two"]
+    assert disk.read("two", 0, 9) == b"first"
+    disk.write("one", 0, b"third")
+    assert disk.read("two", 0, 9) == b"first"
+
+
+def test_disk_operations_all_have_their_meaning(disk: Disk) -> None:
+    execute_all(
+        disk,
+        [
+            Allocate("a", 10),
+            WriteAt("a", 2, b"xy"),
+            Sync("a"),
+            Rename("a", "b"),
+            WriteAt("c", 0, b"c"),
+            Remove("c"),
+            SyncFolder(),
+        ],
+    )
+    assert disk.names() == ["b"]
+    assert disk.read("b", 0, 10) == b"\0\0xy\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda disk: disk.size("none"),
+        lambda disk: disk.read("none", 0, 1),
+        lambda disk: disk.sync("none"),
+        lambda disk: disk.rename("none", "other"),
+        lambda disk: disk.remove("none"),
+    ],
+)
+def test_disk_file_that_is_not_there_raises(disk: Disk, call: Callable[[Disk], None]) -> None:
+    with pytest.raises(FileNotFoundError):
+        call(disk)
+    assert disk.names() == []
+
+
+def test_disk_free_bytes_is_positive(disk: Disk) -> None:
+    assert disk.free_bytes() > 0
+
+
+def test_file_disk_short_writes_are_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FileDisk(tmp_path)
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:3], at))
+    disk.write("one", 0, b"0123456789")
+    assert disk.read("one", 0, 99) == b"0123456789"
+    disk.close()
+
+
+def test_file_disk_full_while_allocating_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FileDisk(tmp_path)
+    write = os.pwrite
+
+    def full(descriptor: int, data: memoryview, position: int) -> int:
+        if position >= 2**20:
+            raise OSError(errno.ENOSPC, "full")
+        return write(descriptor, data, position)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="full"):
+        disk.allocate("one", 3 * 2**20)
+    assert disk.names() == []
+    disk.close()
+
+
+def test_file_disk_open_files_are_bounded(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(400):
+        disk.write(f"file-{number}", 0, b"x")
+    assert len(os.listdir("/proc/self/fd")) - before < 300
+    assert disk.read("file-0", 0, 1) == b"x"
+    disk.close()
+    assert len(os.listdir("/proc/self/fd")) < before
+
+
+def test_worker_runs_in_order_and_calls_back_on_the_loop() -> None:
+    loop, disk, order = Loop(), FakeDisk(), list[str]()
+    made = ThreadDiskWorker(disk, loop.call_soon_threadsafe, lambda error: order.append("fatal"))
+    worker: DiskWorker = made
+    worker.run([WriteAt("one", 0, b"1"), Sync("one")], lambda: order.append("first"))
+    worker.run([WriteAt("one", 1, b"2"), Sync("one")], lambda: order.append("second"))
+    assert order == []
+    loop.run(2)
+    assert order == ["first", "second"]
+    read: list[bytes | None] = []
+    worker.fetch("one", 0, 9, read.append)
+    worker.fetch("none", 0, 9, read.append)
+    loop.run(2)
+    assert read == [b"12", None]
+    made.close()
+    made.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("disk")]
+
+
+def test_worker_failed_sync_is_fatal_once_and_ends_all_commits() -> None:
+    loop, disk = Loop(), FailingDisk()
+    done: list[str] = []
+    fatal: list[OSError] = []
+    worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, fatal.append)
+    worker.run([WriteAt("one", 0, b"1"), Sync("one"), Remove("one")], lambda: done.append("1"))
+    worker.run([WriteAt("two", 0, b"2")], lambda: done.append("2"))
+    worker.close()
+    loop.run(1)
+    assert loop.empty()
+    assert [error.errno for error in fatal] == [errno.EIO]
+    assert done == []
+    assert disk.names() == ["one"]
+
+
+def test_worker_background_error_goes_to_its_caller() -> None:
+    loop, disk = Loop(), FakeDisk(capacity=1000)
+    fatal: list[OSError] = []
+    results: list[OSError | None] = []
+    worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, fatal.append)
+    worker.background([Allocate("big", 2000)], results.append)
+    worker.background([Allocate("small", 500)], results.append)
+    worker.close()
+    loop.run(2)
+    failed, fine = results
+    assert failed is not None
+    assert failed.errno == errno.ENOSPC
+    assert fine is None
+    assert not fatal
+
+
+def test_journal_on_a_real_folder_comes_back(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path)
+    journal = create(disk, IDENTITY, SETTINGS, list)
+    for offset in range(8):
+        journal.append(data_record(offset))
+    execute_all(disk, journal.cut())
+    journal.committed()
+    disk.close()
+    disk = FileDisk(tmp_path)
+    offsets: list[int] = []
+
+    def replay(place: Place, header: RecordHeader, body: bytes) -> None:
+        offsets.append(header.offset)
+
+    recovered = recover(disk, IDENTITY, SETTINGS, replay=replay, opening=list)
+    assert offsets == list(range(8))
+    assert not recovered.doubt
+    disk.close()

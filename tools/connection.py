@@ -1,0 +1,55 @@
+"""What every command that talks to a cluster shares: its options, and running its coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+Result = TypeVar("Result")
+
+TIMEOUT_S = 10.0
+
+
+def cluster_option(command: Command) -> Command:
+    """Add `--cluster`, which CORFU_CLUSTER stands in for."""
+    return click.option(
+        "--cluster",
+        envvar="CORFU_CLUSTER",
+        required=True,
+        show_envvar=True,
+        metavar="HOST:PORT,...",
+        help="Addresses of the sequencer replicas.",
+    )(command)
+
+
+def timeout_option(command: Command) -> Command:
+    """Add `--timeout`."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=TIMEOUT_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="Longest wait for one answer of the cluster.",
+    )(command)
+
+
+def output_option(command: Command) -> Command:
+    """Add `-o`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How to print the result.",
+    )(command)
+
+
+def run(procedure: Coroutine[Any, Any, Result]) -> Result:
+    """Run a command's coroutine; Ctrl-C cancels it, and is raised once it has ended."""
+    return asyncio.run(procedure)

@@ -1,0 +1,227 @@
+"""The commands on records: append, read, tail, trim, fill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+import click
+
+import corfu
+from corfu.errors import UnwrittenError
+from corfu.types import OFFSET_MAX, Offset, Position
+
+from .appending import Totals, append_lines
+from .connection import cluster_option, output_option, run, timeout_option
+
+FLUSH_S = 0.05
+"""In `--follow`, a record is on its way to the reader of our output within this time."""
+
+Place = Offset | Position
+
+
+class PlaceType(click.ParamType):
+    """An offset, or a position `offset.index`."""
+
+    name = "place"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Place:
+        """Parse what the user typed; anything but decimal digits is refused."""
+        found = re.fullmatch(r"([0-9]{1,19})(?:\.([0-9]{1,9}))?", str(value))
+        if found is None or int(found[1]) >= OFFSET_MAX:
+            self.fail(f"{value!r} is no offset (such as 17) or position (such as 17.3)", param, ctx)
+        offset = Offset(int(found[1]))
+        return offset if found[2] is None else Position(offset, int(found[2]))
+
+
+OFFSET = click.IntRange(0, OFFSET_MAX - 1)
+
+
+@click.command(
+    epilog="""\
+\b
+Examples:
+  corfu append access.log
+  tail -f access.log | corfu append
+  echo hello | corfu append -o json
+
+Lines become records without their line end, in their order, each exactly once. If the command
+fails, it says on stderr how many are certainly in the log.
+"""
+)
+@click.argument("file", type=click.File("rb"), default="-")
+@cluster_option
+@timeout_option
+@output_option
+def append(file: BinaryIO, cluster: str, timeout: float, output: str) -> None:
+    """Append each line of FILE (or of the standard input) as a record."""
+    totals = run(append_lines(cluster, file, timeout))
+    click.echo(json.dumps(totals.as_json()) if output == "json" else _sentence(totals))
+
+
+def _sentence(totals: Totals) -> str:
+    if totals.first is None:
+        return "appended nothing"
+    return (
+        f"appended {totals.records:,} records ({totals.bytes:,} bytes) "
+        f"at {totals.first} to {totals.last} in {totals.seconds:.3f} s"
+    )
+
+
+@click.command(
+    epilog="""\
+\b
+Examples:
+  corfu read                         all that is there now
+  corfu read --from 100 --to 200     entries 100 to 199
+  corfu read --from 17.3 -n 1        one record
+  corfu read --follow                all, then what comes, until Ctrl-C
+
+Places are offsets (17) or positions (17.3); --to is exclusive. Records are printed as lines.
+"""
+)
+@click.option("--from", "start", type=PlaceType(), metavar="P", help="[default: the earliest]")
+@click.option("--to", "end", type=PlaceType(), metavar="P", help="[default: the tail]")
+@click.option("-n", "count", type=click.IntRange(0), metavar="N", help="At most N records.")
+@click.option("--follow", is_flag=True, help="Go on with new records as they come.")
+@click.option("--skip-lost", is_flag=True, help="Step over lost offsets instead of failing.")
+@cluster_option
+@timeout_option
+def read(
+    start: Place | None,
+    end: Place | None,
+    count: int | None,
+    follow: bool,
+    skip_lost: bool,
+    cluster: str,
+    timeout: float,
+) -> None:
+    """Print records in log order, one a line."""
+    if follow and end is not None:
+        raise click.UsageError("--follow has no end: leave out --to")
+    run(_read(cluster, start, end, count, follow=follow, skip_lost=skip_lost, timeout_s=timeout))
+
+
+async def _read(
+    cluster: str,
+    start: Place | None,
+    end: Place | None,
+    count: int | None,
+    *,
+    follow: bool,
+    skip_lost: bool,
+    timeout_s: float,
+) -> None:
+    on_lost = "skip" if skip_lost else "raise"
+    async with corfu.connect(cluster) as log:
+        tail = await log.tail(timeout=timeout_s)
+        place = corfu.EARLIEST if start is None else start
+        if not follow:
+            first = start.offset if isinstance(start, Position) else start
+            if first is not None and first > tail:
+                raise UnwrittenError(first, f"the tail is {tail}")
+            records = log.scan(place, tail if end is None else end, on_lost=on_lost)
+            await _print(records, count, sys.stdout.buffer)
+            return
+        records = log.follow(place, on_lost=on_lost)
+        printing = asyncio.create_task(_print(records, count, sys.stdout.buffer))
+        flushing = asyncio.create_task(_flush_regularly(sys.stdout.buffer))
+        try:
+            await asyncio.wait({printing, flushing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            printing.cancel()
+            flushing.cancel()
+        for task in await asyncio.gather(printing, flushing, return_exceptions=True):
+            if isinstance(task, Exception):
+                raise task
+
+
+async def _print(records: AsyncIterator[corfu.Record], count: int | None, stream: BinaryIO) -> None:
+    left = count
+    if left != 0:
+        async for record in records:
+            stream.write(record.data + b"\n")
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    break
+    stream.flush()
+
+
+async def _flush_regularly(stream: BinaryIO) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        stream.flush()
+
+
+@click.command(
+    epilog="""\
+\b
+Example:
+  corfu tail      prints 1042 if entries stand at 0 to 1041
+"""
+)
+@cluster_option
+@timeout_option
+def tail(cluster: str, timeout: float) -> None:
+    """Print the tail: the first offset not yet granted. Confirmed by a majority of replicas."""
+
+    async def procedure() -> int:
+        async with corfu.connect(cluster) as log:
+            return await log.tail(timeout=timeout)
+
+    click.echo(run(procedure()))
+
+
+@click.command(
+    epilog="""\
+\b
+Example:
+  corfu trim 1000      entries 0 to 999 are gone; prints the trim mark reached
+"""
+)
+@click.argument("offset", type=OFFSET)
+@cluster_option
+@timeout_option
+def trim(offset: int, cluster: str, timeout: float) -> None:
+    """Delete every entry below OFFSET, for ever; print the trim mark that was reached.
+
+    The mark goes no higher than the tail, and never back.
+    """
+
+    async def procedure() -> int:
+        async with corfu.connect(cluster) as log:
+            return await log.trim(Offset(offset), timeout=timeout)
+
+    click.echo(run(procedure()))
+
+
+@click.command(
+    epilog="""\
+\b
+Example:
+  corfu fill 17      prints data if an entry is at 17, else junk
+
+Readers fill holes by themselves; this is for people who look into one.
+"""
+)
+@click.argument("offset", type=OFFSET)
+@cluster_option
+@timeout_option
+def fill(offset: int, cluster: str, timeout: float) -> None:
+    """Make sure that OFFSET, if nothing was written there, never holds anything.
+
+    Prints what it holds now. An offset at or above the tail is refused.
+    """
+
+    async def procedure() -> str:
+        async with corfu.connect(cluster) as log:
+            return (await log.fill(Offset(offset), timeout=timeout)).name.lower()
+
+    click.echo(run(procedure()))
