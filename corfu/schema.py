@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 import cbor2
 
 from corfu.errors import WireError
+from corfu.types import OFFSET_MAX, ClusterId, EntryId, Incarnation, Offset
 
 T = TypeVar("T")
 
@@ -28,6 +29,9 @@ DEPTH_MAX = 16
 INTEGER_MAX = 2**64 - 1
 
 _Convert = Callable[[Any], Any]
+
+_LENGTHS: dict[object, int] = {ClusterId: 8, Incarnation: 16, EntryId: 16}
+"""Byte strings that have one length only."""
 
 
 def _refuse_tag(*_: object) -> object:
@@ -131,6 +135,10 @@ def _encoder(kind: Any) -> _Convert:
 
 @cache
 def _decoder(kind: Any) -> _Convert:
+    if kind in _LENGTHS:
+        return lambda plain: _expect_length(_LENGTHS[kind], plain)
+    if kind is Offset:
+        return _decode_offset
     kind = _strip(kind)
     if kind is int:
         return _decode_int
@@ -160,6 +168,19 @@ def _expect(kind: type, plain: Any) -> Any:
     if type(plain) is not kind:
         raise WireError(f"{type(plain).__name__} where {kind.__name__} is wanted")
     return plain
+
+
+def _expect_length(length: int, plain: Any) -> Any:
+    if len(_expect(bytes, plain)) != length:
+        raise WireError(f"{len(plain)} bytes where {length} are wanted")
+    return plain
+
+
+def _decode_offset(plain: Any) -> int:
+    value = _decode_int(plain)
+    if value > OFFSET_MAX:
+        raise WireError(f"{value} is no offset")
+    return value
 
 
 def _decode_int(plain: Any) -> int:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -77,7 +77,7 @@ async def append_lines(cluster: str, source: BinaryIO, timeout_s: float) -> Tota
         await log.tail(timeout=timeout_s)  # nothing is read from a pipe if no cluster answers
         with _progress(totals, begun):
             try:
-                await _append_batches(log, _batches(source), timeout_s, totals)
+                await append_batches(log, _batches(source), timeout_s, totals)
             except CorfuError as error:
                 text = f"{error}; {totals.records:,} records were appended before it"
                 if totals.last is not None:
@@ -93,9 +93,14 @@ async def append_lines(cluster: str, source: BinaryIO, timeout_s: float) -> Tota
     return totals
 
 
-async def _append_batches(
+async def append_batches(
     log: corfu.Log, batches: AsyncIterator[Lines], timeout_s: float, totals: Totals
 ) -> None:
+    """Append each batch by one call, several under way; `totals` counts what is in the log.
+
+    Raises:
+        CorfuError: what the first call that failed raised; the ones behind it were given up.
+    """
     flight: deque[tuple[Lines, asyncio.Task[tuple[Position, ...]]]] = deque()
     try:
         async for lines in batches:
@@ -170,14 +175,15 @@ def split(chunks: Iterator[bytes]) -> Iterator[Lines]:
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
-        yield from _groups(lines)
+        yield from groups(lines)
         if len(rest) > ENTRY_BYTES_MAX:
             raise CommandError("a line is longer than a record can be", Status.USAGE)
     if rest:
         yield [rest]
 
 
-def _groups(lines: Lines) -> Iterator[Lines]:
+def groups(lines: Iterable[bytes]) -> Iterator[Lines]:
+    """Collect lines into groups of at most BATCH_BYTES, or one line."""
     group: Lines = []
     size = 0
     for line in lines:

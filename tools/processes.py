@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,7 +68,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 # Its own session: Ctrl-C at the terminal reaches us alone, and we stop it in order.
                 start_new_session=True,
-                preexec_fn=functools.partial(_die_with_parent, os.getpid()),
+                preexec_fn=dying_with_us(),
             )
 
     @property
@@ -161,6 +161,11 @@ def last_line(text: str) -> str:
     """Return the last line that says something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it printed nothing"
+
+
+def dying_with_us() -> Callable[[], None]:
+    """Return a `preexec_fn` for a child that gets SIGTERM when this process dies."""
+    return functools.partial(_die_with_parent, os.getpid())
 
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None

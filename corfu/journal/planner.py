@@ -146,6 +146,8 @@ class Journal:
         self._head_bytes = 0
         self._parts: list[_Part] = []
         self._committing = False
+        self._commits_begun = 0
+        self._commits_done = 0
         self._unmarked = False
 
         # A released file passes through these: dropped from the live list, in a state record
@@ -203,6 +205,16 @@ class Journal:
         """A cut or mark is on its way to the disk."""
         return self._committing
 
+    @property
+    def commits_begun(self) -> int:
+        """How many cuts and marks were handed out: what is appended now goes with the next one."""
+        return self._commits_begun
+
+    @property
+    def commits_done(self) -> int:
+        """How many of them are durable: a record appended at `commits_begun` n is when n < this."""
+        return self._commits_done
+
     def cut(self) -> tuple[DiskOperation, ...]:
         """Return the operations that make all that was appended so far durable.
 
@@ -226,6 +238,7 @@ class Journal:
         """Note that all operations of the last cut or mark are done."""
         assert self._committing
         self._committing = False
+        self._commits_done += 1
         self._freed += self._in_commit
         self._in_commit = []
         self._finished += self._closing_in_commit
@@ -424,6 +437,7 @@ class Journal:
 
     def _begin_commit(self) -> None:
         self._committing = True
+        self._commits_begun += 1
         self._in_commit, self._recorded = self._recorded, []
         self._closing_in_commit, self._closing = self._closing, []
 

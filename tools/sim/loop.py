@@ -50,6 +50,49 @@ class SimulationStalled(SimulationError):  # noqa: N818 - a state of the program
         self.pending = pending
 
 
+class Group:
+    """All callbacks and tasks of one simulated process, which can be stopped and killed at once.
+
+    What is scheduled from within a group belongs to it (it travels in the context, as context
+    variables do). Paused, nothing of it runs: what falls due is held, as for a process under
+    SIGSTOP. Killed, nothing of it ever runs again, not even a `finally`, as for SIGKILL.
+    """
+
+    __slots__ = ("_loop", "context", "held", "killed", "name", "paused")
+
+    def __init__(self, loop: VirtualLoop, name: str) -> None:
+        self._loop = loop
+        self.name = name
+        self.paused = False
+        self.killed = False
+        self.held: list[asyncio.Handle] = []
+        self.context = contextvars.Context()
+        self.context.run(_GROUP.set, self)
+
+    def run(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """Call `function` as a part of this process. Not from within the process itself."""
+        return self.context.copy().run(function, *args)
+
+    def pause(self) -> None:
+        """Hold everything that falls due from now on."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on after `pause`: what fell due meanwhile is ready now, in its order."""
+        self.paused = False
+        held, self.held = self.held, []
+        self._loop._queue.extend(held)
+
+    def kill(self) -> None:
+        """End the process between two of its callbacks."""
+        self.killed = True
+        self.held.clear()
+        self._loop._abandon(self)
+
+
+_GROUP: contextvars.ContextVar[Group | None] = contextvars.ContextVar("group", default=None)
+
+
 class _Timer(asyncio.TimerHandle):
     """A timer that knows whether it waits in the heap: only then its cancelling is counted."""
 
@@ -83,7 +126,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._cancelled_timers = 0
         self._task_count = 0
         # A dict for its order: asyncio's own WeakSet of tasks has none.
-        self._live: dict[asyncio.Task[object], None] = {}
+        self._live: dict[asyncio.Task[object], Group | None] = {}
+        self._abandoned: list[asyncio.Task[object]] = []
         self._failed: dict[asyncio.Task[object], None] = {}
         self._failure: BaseException | None = None
         self._digest = xxhash.xxh3_64()
@@ -124,6 +168,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def pending(self) -> list[str]:
         """Return the names of the tasks that have not ended, oldest first."""
         return [task.get_name() for task in self._live]
+
+    def group(self, name: str) -> Group:
+        """Return a new process group."""
+        return Group(self, name)
 
     # What asyncio calls.
 
@@ -191,16 +239,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._task_count += 1
         label = f"task-{self._task_count}" if name is None else str(name)
         task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=label, context=context)
-        self._live[task] = None
+        self._live[task] = _GROUP.get() if context is None else context.get(_GROUP)
         task.add_done_callback(self._task_ended)
         return task
 
     def close(self) -> None:
         """Drop all that is scheduled; tasks that have not ended are never resumed."""
-        for task in self._live:
+        for task in [*self._live, *self._abandoned]:
             # They are abandoned on purpose, as a killed process's are.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         self._live.clear()
+        self._abandoned.clear()
         self._queue.clear()
         self._timers.clear()
         super().close()
@@ -219,6 +268,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
             for _ in range(len(queue)):
                 handle = queue.popleft()
                 if handle._cancelled:
+                    continue
+                group = handle._context.get(_GROUP)  # type: ignore[attr-defined]
+                if group is not None and (group.paused or group.killed):
+                    if not group.killed:
+                        group.held.append(handle)
                     continue
                 self.events += 1
                 # Not handle._run(): that one logs an exception and goes on.
@@ -258,6 +312,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
             heapq.heapify(timers)
             # The one being cancelled says so only after this call, so it is still in there.
             self._cancelled_timers = 1
+
+    def _abandon(self, group: Group) -> None:
+        """Forget the tasks of a killed process, but keep them: a collected one would run on."""
+        gone = [task for task, owner in self._live.items() if owner is group]
+        for task in gone:
+            del self._live[task]
+        self._abandoned += gone
 
     def _task_ended(self, task: asyncio.Task[object]) -> None:
         self._live.pop(task, None)

@@ -7,6 +7,7 @@ generator, so a seed repeats the whole run.
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import random
 from collections import deque
@@ -93,6 +94,7 @@ class SimDatagrams:
         "_backlog",
         "_backlog_at",
         "_buffer",
+        "_context",
         "_emptying",
         "_network",
         "_receive",
@@ -108,6 +110,7 @@ class SimDatagrams:
         self._emptying = False
         self._backlog = 0.0
         self._backlog_at = 0.0
+        self._context = contextvars.Context()
         self.closed = False
         self.paused = False
 
@@ -126,6 +129,8 @@ class SimDatagrams:
     def listen(self, receive: Receive) -> None:
         """Hand every received datagram to `receive`; first those that wait in the buffer."""
         self._receive = receive
+        # Deliveries run as a part of the listening process, not of the sending one.
+        self._context = contextvars.copy_context()
         self._empty_buffer()
 
     def close(self) -> None:
@@ -143,7 +148,7 @@ class SimDatagrams:
         """Begin to deliver what piled up, each in a turn of its own, in the order of arrival."""
         if self._buffer and not self._emptying:
             self._emptying = True
-            self._network.loop.call_soon(self._deliver_oldest)
+            self._network.loop.call_soon(self._deliver_oldest, context=self._network.context)
 
     def _deliver_oldest(self) -> None:
         self._emptying = False
@@ -177,7 +182,7 @@ class SimDatagrams:
             return
         self._backlog = backlog + 1.0
         network.counters.delivered += 1
-        receive(data, source)
+        self._context.run(receive, data, source)
 
 
 class SimNetwork:
@@ -192,6 +197,7 @@ class SimNetwork:
         self.loop = loop
         self.settings = settings
         self.counters = NetworkCounters()
+        self.context = contextvars.Context()
         self._rng = rng
         self._endpoints: dict[Address, SimDatagrams] = {}
         # Sets are only asked for members here, never walked through: they have no fixed order.
@@ -326,7 +332,9 @@ class SimNetwork:
             self.counters.long_delayed += 1
             low, high = settings.long_delay_s_min, settings.long_delay_s_max
         delay = low + (high - low) * self._rng.random()
-        self.loop.call_at(self.loop.time() + delay, self._deliver, source, target, data)
+        # In a context of the network's own: the sender's death does not recall a datagram.
+        due = self.loop.time() + delay
+        self.loop.call_at(due, self._deliver, source, target, data, context=self.context)
 
     def _deliver(self, source: Address, target: Address, data: bytes) -> None:
         if self._is_cut(source, target):

@@ -1,0 +1,75 @@
+"""Simulated processes: paused as by SIGSTOP, killed as by SIGKILL."""
+
+import asyncio
+import random
+
+from corfu.tools.sim.loop import VirtualLoop
+from corfu.tools.sim.network import NetworkSettings, SimNetwork
+from corfu.types import Address
+
+A, B = Address("10.0.0.1", 1), Address("10.0.0.2", 2)
+
+
+def ticker(seen: list[float]) -> None:
+    async def tick() -> None:
+        try:
+            while True:
+                await asyncio.sleep(1)
+                seen.append(asyncio.get_running_loop().time())
+        finally:
+            seen.append(-1.0)
+
+    asyncio.get_running_loop().create_task(tick())
+
+
+def test_group_paused_runs_nothing_until_resumed() -> None:
+    loop, seen = VirtualLoop(), list[float]()
+
+    async def main() -> None:
+        group = loop.group("p")
+        group.run(ticker, seen)
+        await asyncio.sleep(1.5)
+        group.pause()
+        await asyncio.sleep(5)
+        assert seen == [1.0]
+        group.resume()
+        await asyncio.sleep(1.5)
+
+    loop.run(main())
+    assert seen == [1.0, 6.5, 7.5]
+    loop.close()
+
+
+def test_group_killed_runs_no_finally() -> None:
+    loop, seen = VirtualLoop(), list[float]()
+
+    async def main() -> None:
+        group = loop.group("p")
+        group.run(ticker, seen)
+        await asyncio.sleep(1.5)
+        group.kill()
+        await asyncio.sleep(5)
+
+    loop.run(main())
+    assert seen == [1.0]
+    loop.close()
+
+
+def test_network_datagram_of_killed_sender_arrives() -> None:
+    loop, seen = VirtualLoop(), list[bytes]()
+    network = SimNetwork(loop, random.Random(1), NetworkSettings())
+
+    async def main() -> None:
+        sender, receiver = loop.group("a"), loop.group("b")
+        network.endpoint(B)
+        target = receiver.run(network._endpoints.__getitem__, B)
+        receiver.run(target.listen, lambda data, _source: seen.append(data))
+        source = sender.run(network.endpoint, A)
+        sender.run(source.send, [(b"last words", B)])
+        sender.kill()
+        await asyncio.sleep(1)
+        receiver.kill()
+
+    loop.run(main())
+    assert seen == [b"last words"]
+    loop.close()
