@@ -28,11 +28,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from .asking import ask_replicas, parse_cluster
 from .cluster import LocalCluster, Shape, free_base_port, open_cluster
 from .demo_worker import lines_of, sources
 from .failure import CommandError, Status
+from .health import leader_of
 from .processes import Process, dying_with_us, last_line
-from .status import collect, leader_of
 
 PRODUCERS = 2
 SECONDS_MAX = 240.0
@@ -138,7 +139,7 @@ class Demo:
     async def _kill_leader_half_way(self) -> None:
         while sum(worker.records for worker in self.producers) < self.lines / 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # reports of other processes set no event
-        leader = leader_of(await collect(self.cluster.cluster, budget_s=5))
+        leader = leader_of(await ask_replicas(parse_cluster(self.cluster.cluster), 5))
         if leader is None:
             raise CommandError("no leader half-way", Status.NO)
         await self._process_of(leader.replica).kill()
@@ -178,12 +179,11 @@ class Demo:
         """Return every difference between what was appended and what was read; [] if none."""
         found = []
         for producer, read in zip(self.producers, self.follower.report["streams"], strict=True):
-            for what in ("records", "digest"):
-                if producer.report[what] != read[what]:
-                    found.append(
-                        f"{producer.name} appended {what} {producer.report[what]}, "
-                        f"read back {read[what]}"
-                    )
+            found.extend(
+                f"{producer.name} appended {what} {producer.report[what]}, read back {read[what]}"
+                for what in ("records", "digest")
+                if producer.report[what] != read[what]
+            )
         if self.follower.records != self.lines:
             found.append(f"{self.lines} lines to append, {self.follower.records} read back")
         if self.killed is None:
@@ -246,7 +246,7 @@ async def _demo(console: Console, cluster: LocalCluster) -> Status:
 
 
 async def _print_chains(console: Console, cluster: LocalCluster) -> None:
-    leader = leader_of(await collect(cluster.cluster, budget_s=5))
+    leader = leader_of(await ask_replicas(parse_cluster(cluster.cluster), 5))
     if leader is None:
         raise CommandError("no leader at the end", Status.NO)
     tails = {unit.unit: unit.local_tail for unit in leader.units}

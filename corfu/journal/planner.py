@@ -8,9 +8,9 @@ file and in all files before, was synced: it is the mark, and costs nothing of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
+from corfu.journal.files import JournalStart, LiveFile, Part, Releases, Spares
 from corfu.journal.format import (
     BATCH_HEADER_BYTES,
     KIND_OWN_MIN,
@@ -34,7 +34,6 @@ from corfu.journal.format import (
     file_seed,
     journal_name,
     record_bytes,
-    spare_name,
 )
 from corfu.journal.state import (
     KIND_STATE,
@@ -45,71 +44,10 @@ from corfu.journal.state import (
     encode_state,
     state_bytes_max,
 )
-from corfu.ports import Allocate, DiskOperation, Remove, Rename, Sync, SyncFolder, WriteAt
+from corfu.ports import DiskOperation, Sync, WriteAt
 
 Opening = Callable[[], Sequence[JournalRecord]]
 """Gives the owner's small state as it is now, to open a new journal file with."""
-
-_FREED_PER_CUT_MAX = 4
-"""Removing a file takes long on some file systems, and commits wait behind it."""
-
-_SPARES_EXTRA = 1
-"""Freed files are kept as spares up to this many above the number wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveFile:
-    """A finished journal file: what is needed to check its records and to free it.
-
-    `file_bytes` is 0 for a file that is missing: then there is nothing to free.
-    """
-
-    end: int | None
-    seed: int
-    file_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalStart:
-    """What a journal starts from; made by recovery only."""
-
-    next_serial: int = 1
-    live: Mapping[int, LiveFile] = field(default_factory=dict)
-    spares: Sequence[str] = ()
-    next_spare: int = 2**63
-    doubt: Doubt = field(default_factory=Doubt)
-    doubt_serials: tuple[int, int] | None = None
-
-
-@dataclass(slots=True)
-class _Part:
-    """The part of the next cut that goes to one file; `spare` if that file is begun with it."""
-
-    serial: int
-    seed: int
-    start: int
-    spare: str | None
-    header: bytes
-    chunks: list[bytes] = field(default_factory=list)
-    length: int = BATCH_HEADER_BYTES
-
-    @property
-    def end(self) -> int:
-        return self.start + self.length
-
-    def operations(self) -> list[DiskOperation]:
-        name = journal_name(self.serial)
-        batch = BatchHeader(self.start, self.length, len(self.chunks))
-        padding = bytes(align_sector(self.length) - self.length)
-        head = encode_batch_header(batch, self.serial, self.seed)
-        data = b"".join((self.header, head, *self.chunks, padding))
-        position = self.start - len(self.header)
-        if self.spare is None:
-            return [WriteAt(name, position, data), Sync(name)]
-        # The name is durable before the first byte bound to this serial is written. So the
-        # highest name in the folder tells which serials may have been used, also after a power
-        # cut, and no serial is ever used twice.
-        return [Rename(self.spare, name), SyncFolder(), WriteAt(name, position, data), Sync(name)]
 
 
 class Journal:
@@ -131,10 +69,9 @@ class Journal:
         self._settings = settings
         self._opening = opening
         self._live = dict(start.live)
-        self._spares = list(start.spares)
+        self._spares = Spares(settings, start.spares, start.next_spare)
+        self._releases = Releases()
         self._next_serial = start.next_serial
-        self._next_spare = start.next_spare
-        self._allocating = False
         self._doubt = start.doubt
         self._doubt_serials = start.doubt_serials
         self._held: list[int] = []
@@ -144,20 +81,11 @@ class Journal:
         self._seed = 0
         self._position = 0
         self._head_bytes = 0
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
         self._committing = False
         self._commits_begun = 0
         self._commits_done = 0
         self._unmarked = False
-
-        # A released file passes through these: dropped from the live list, in a state record
-        # laid out, in one being committed, in a committed one.
-        self._state_stale = False
-        self._released: list[int] = []
-        self._recorded: list[int] = []
-        self._in_commit: list[int] = []
-        self._freed: list[int] = []
-        self._sizes: dict[int, int] = {}
 
         self._closing: list[int] = []
         self._closing_in_commit: list[int] = []
@@ -198,7 +126,7 @@ class Journal:
     @property
     def dirty(self) -> bool:
         """Something was appended, or a file released, that no cut has taken yet."""
-        return bool(self._parts) or (self._state_stale and self._state_fits())
+        return bool(self._parts) or (self._releases.stale and self._state_fits())
 
     @property
     def committing(self) -> bool:
@@ -222,12 +150,12 @@ class Journal:
         there is nothing to call either. Must not be called while committing.
         """
         assert not self._committing
-        if self._state_stale and self._state_fits():
+        if self._releases.stale and self._state_fits():
             self._append_state()
         if not self._parts:
             return ()
         operations = [operation for part in self._parts for operation in part.operations()]
-        operations += self._free()
+        operations += self._releases.free(self._settings, self._spares)
         self._position = align_sector(self._parts[-1].end)
         self._parts = []
         self._unmarked = True
@@ -239,8 +167,7 @@ class Journal:
         assert self._committing
         self._committing = False
         self._commits_done += 1
-        self._freed += self._in_commit
-        self._in_commit = []
+        self._releases.committed()
         self._finished += self._closing_in_commit
         self._closing_in_commit = []
 
@@ -251,7 +178,7 @@ class Journal:
         """Nothing is going on, and a mark would spare the next restart work (or free files)."""
         if self._committing or self.dirty:
             return False
-        return bool(self._freed) or (self._unmarked and self._mark_fits())
+        return bool(self._releases) or (self._unmarked and self._mark_fits())
 
     def mark(self, *, clean: bool = False) -> tuple[DiskOperation, ...]:
         """Return the operations that write a mark alone; then call `committed()`.
@@ -272,7 +199,7 @@ class Journal:
             operations += [WriteAt(name, self._position, data), Sync(name)]
             self._position += SECTOR_BYTES
             self._unmarked = False
-        operations += self._free()
+        operations += self._releases.free(self._settings, self._spares)
         if operations:
             self._begin_commit()
         return tuple(operations)
@@ -309,9 +236,7 @@ class Journal:
             if serial not in self._held:
                 self._held.append(serial)
             return
-        self._sizes[serial] = self._live.pop(serial).file_bytes
-        self._released.append(serial)
-        self._state_stale = True
+        self._releases.add(serial, self._live.pop(serial).file_bytes)
 
     @property
     def spares(self) -> int:
@@ -324,23 +249,15 @@ class Journal:
         They may run beside the others, in another thread. Then call `spare_ready` or
         `spare_failed`; until then no other is wanted.
         """
-        if self._allocating or len(self._spares) >= self._settings.spares_wanted:
-            return None
-        self._allocating = True
-        name = spare_name(self._next_spare)
-        return Allocate(name, self._settings.file_bytes), Sync(name), SyncFolder()
+        return self._spares.wanted()
 
     def spare_ready(self) -> None:
         """Note that the spare last wanted is durable."""
-        assert self._allocating
-        self._allocating = False
-        self._spares.append(spare_name(self._next_spare))
-        self._next_spare += 1
+        self._spares.ready()
 
     def spare_failed(self) -> None:
         """Note that the spare last wanted could not be made; the next try uses the same name."""
-        assert self._allocating
-        self._allocating = False
+        self._spares.failed()
 
     # Doubt.
 
@@ -353,7 +270,7 @@ class Journal:
         """Forget the doubt; durable with the next cut, until then a restart reports it again."""
         self._doubt = Doubt()
         self._doubt_serials = None
-        self._state_stale = True
+        self._releases.stale = True
         held, self._held = self._held, []
         for serial in held:
             self.release(serial)
@@ -431,14 +348,14 @@ class Journal:
 
     def add_spare(self, name: str) -> None:
         """Take a file of the right length as a spare; its name is durable."""
-        self._spares.append(name)
+        self._spares.add(name)
 
     # Inside.
 
     def _begin_commit(self) -> None:
         self._committing = True
         self._commits_begun += 1
-        self._in_commit, self._recorded = self._recorded, []
+        self._releases.committing()
         self._closing_in_commit, self._closing = self._closing, []
 
     def _append(self, record: JournalRecord, *, opening: bool) -> Place:
@@ -450,7 +367,7 @@ class Journal:
     def _put(self, record: JournalRecord, *, opening: bool) -> Place:
         """Lay out a record in the current file, in which it is known to fit."""
         if not self._parts:
-            self._parts.append(_Part(self._serial, self._seed, self._position, None, b""))
+            self._parts.append(Part(self._serial, self._seed, self._position, None, b""))
         part = self._parts[-1]
         data = encode_record(record, part.end, self._seed, opening=opening)
         place = Place(self._serial, part.end, len(data))
@@ -492,13 +409,13 @@ class Journal:
         if self._serial:
             self._close_current()
         self._head_bytes = head
-        self._begin_part(self._spares.pop(0))
+        self._begin_part(self._spares.take())
         self._put(encode_state(self._state(), KIND_STATE_COPY), opening=False)
         for record in opening:
             self._put(record, opening=True)
         if not self._recovering:
             self._put(encode_state(self._state(), KIND_STATE), opening=False)
-        self._state_recorded()
+        self._releases.stated()
 
     def _close_current(self) -> None:
         end = align_sector(self._parts[-1].end) if self._parts else self._position
@@ -521,7 +438,7 @@ class Journal:
             self._settings.file_bytes,
         )
         self._parts.append(
-            _Part(self._serial, self._seed, SECTOR_BYTES, spare, encode_file_header(header))
+            Part(self._serial, self._seed, SECTOR_BYTES, spare, encode_file_header(header))
         )
 
     def _state(self) -> JournalState:
@@ -542,12 +459,7 @@ class Journal:
             return
         self._put(encode_state(self._state(), KIND_STATE_COPY), opening=False)
         self._put(encode_state(self._state(), KIND_STATE), opening=False)
-        self._state_recorded()
-
-    def _state_recorded(self) -> None:
-        self._state_stale = False
-        self._recorded += self._released
-        self._released = []
+        self._releases.stated()
 
     def _mark_fits(self) -> bool:
         return self._position + SECTOR_BYTES <= self._settings.file_bytes
@@ -558,44 +470,8 @@ class Journal:
         first, last = self._doubt_serials
         return first <= serial <= last
 
-    def _free(self) -> list[DiskOperation]:
-        """Return what frees some of the files whose release is committed.
-
-        Carried out after the sync of a batch, or mark, laid out after that commit. So the state
-        record that says they are free stands before a mark when the first of them goes.
-        """
-        operations: list[DiskOperation] = []
-        freed, self._freed = self._freed[:_FREED_PER_CUT_MAX], self._freed[_FREED_PER_CUT_MAX:]
-        for serial in freed:
-            size = self._sizes.pop(serial)
-            if not size:
-                continue
-            spare = spare_name(serial)
-            wanted = self._settings.spares_wanted + _SPARES_EXTRA
-            if size == self._settings.file_bytes and len(self._spares) < wanted:
-                operations.append(Rename(journal_name(serial), spare))
-                self._spares.append(spare)
-            else:
-                operations.append(Remove(journal_name(serial)))
-        return operations
-
     def _seed_of(self, serial: int) -> int | None:
         if serial == self._serial:
             return self._seed
         file = self._live.get(serial)
         return None if file is None else file.seed
-
-
-def replace_file(name: str, data: bytes) -> tuple[DiskOperation, ...]:
-    """Return the operations that replace a whole file, durably when all are done.
-
-    After a crash between them the file is either as before or holds exactly `data`.
-    """
-    temporary = f"{name}.tmp"
-    return (
-        Allocate(temporary, 0),
-        WriteAt(temporary, 0, data),
-        Sync(temporary),
-        Rename(temporary, name),
-        SyncFolder(),
-    )

@@ -15,27 +15,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from corfu.journal.execute import execute_all
+from corfu.journal.files import JournalStart, LiveFile
+from corfu.journal.folder import READ_BYTES, JournalFolder, StoredFile, abandoned, body_in
 from corfu.journal.format import (
     KIND_OWN_MIN,
-    RECORD_HEADER_BYTES,
     SECTOR_BYTES,
-    ForeignFileError,
     JournalError,
     JournalIdentity,
     JournalLostError,
     JournalRecord,
     JournalSettings,
-    Origin,
     Place,
     RecordHeader,
-    decode_file_header,
-    file_seed,
     journal_name,
-    journal_serial,
-    spare_name,
-    spare_number,
 )
-from corfu.journal.planner import Journal, JournalStart, LiveFile, Opening
+from corfu.journal.planner import Journal, Opening
 from corfu.journal.scan import FoundRecord, Piece, scan_file
 from corfu.journal.state import (
     KIND_DOUBT,
@@ -51,12 +45,6 @@ from corfu.types import Incarnation
 
 Replay = Callable[[Place, RecordHeader, bytes], None]
 """Takes one recovered record: its place (final), its header, its body. Called oldest first."""
-
-_READ_BYTES = 4096
-"""Unit in which a file is read that cannot be read whole: what disks report as unreadable."""
-
-_SPARE_ALLOCATED = 2**63
-"""Spares made anew are numbered from here; freed files keep their serial as number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +76,6 @@ class Recovered:
     clean: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A journal file that verifies, with its bytes and the positions that cannot be read."""
-
-    serial: int
-    incarnation: Incarnation
-    origin: Origin
-    seed: int
-    data: bytes
-    unreadable: tuple[int, ...] = ()
-
-
 def create(
     disk: Disk, identity: JournalIdentity, settings: JournalSettings, opening: Opening
 ) -> Journal:
@@ -111,7 +87,7 @@ def create(
         JournalError: The folder holds a journal already.
         OSError: From the disk, among them ENOSPC.
     """
-    folder = _Folder(disk, identity, settings)
+    folder = JournalFolder(disk, identity, settings)
     if folder.find_newest() is not None:
         raise JournalError("the folder holds a journal already")
     next_serial = max(folder.files, default=0) + 1
@@ -186,146 +162,6 @@ def recover(
     return _Recovery(disk, identity, settings, replay, opening, skip).run()
 
 
-class _Folder:
-    """The files of a folder, and which of them counts as the newest."""
-
-    def __init__(self, disk: Disk, identity: JournalIdentity, settings: JournalSettings) -> None:
-        self.disk = disk
-        self.identity = identity
-        self.settings = settings
-        self.files: dict[int, str] = {}
-        self.spares: list[str] = []
-        self.next_spare = _SPARE_ALLOCATED
-        for name in disk.names():
-            serial = journal_serial(name)
-            number = spare_number(name)
-            if serial is not None:
-                self.files[serial] = name
-            elif number is not None:
-                self.next_spare = max(self.next_spare, number + 1)
-                self._take_spare(name)
-            elif name.endswith(".tmp"):
-                disk.remove(name)
-
-    def _take_spare(self, name: str) -> None:
-        # One that was being allocated when the process died, or of an older setting.
-        if self.disk.size(name) == self.settings.file_bytes:
-            self.spares.append(name)
-        else:
-            self.disk.remove(name)
-
-    def free(self, serials: list[int]) -> list[str]:
-        """Make spares of journal files that do not count, or remove them; returns the spares."""
-        made: list[str] = []
-        for serial in serials:
-            name = self.files.pop(serial)
-            if (
-                len(self.spares) + len(made) <= self.settings.spares_wanted
-                and self.disk.size(name) == self.settings.file_bytes
-            ):
-                self.disk.rename(name, spare_name(serial))
-                made.append(spare_name(serial))
-            else:
-                self.disk.remove(name)
-        return made
-
-    def find_newest(self) -> tuple[_File, list[Piece]] | None:
-        """Return the newest file that counts and its pieces, None if there is none.
-
-        A newer file in which nothing verifies was being begun: no sync of it ever ended, so
-        nothing in it was acknowledged. A file of a recovery counts only if that recovery wrote
-        its last record: it holds nothing but copies, and what it copied is still there.
-        """
-        for serial in sorted(self.files, reverse=True):
-            file = self.open(serial)
-            if file is None:
-                continue
-            pieces = scan_file(file.data, file.seed, None)
-            if pieces and not _abandoned(file, pieces):
-                return file, pieces
-        return None
-
-    def open(self, serial: int) -> _File | None:
-        """Read and identify a journal file; None if nothing in it is bound to that serial.
-
-        Raises:
-            ForeignFileError: It was written by somebody else.
-        """
-        name = self.files[serial]
-        data, unreadable = self._read(name)
-        writer = self._writer(name, serial, data[:SECTOR_BYTES])
-        if writer is not None:
-            incarnation, origin = writer
-            seed = file_seed(incarnation, serial, origin)
-            return _File(serial, incarnation, origin, seed, data, unreadable)
-        # The header is bad, or the file was recycled and never got one: anything bound to the
-        # serial tells who wrote it.
-        for incarnation in self.identity.bounds():
-            for origin in Origin:
-                seed = file_seed(incarnation, serial, origin)
-                if scan_file(data, seed, None):
-                    return _File(serial, incarnation, origin, seed, data, unreadable)
-        return None
-
-    def header_of(self, serial: int) -> LiveFile | None:
-        """Return what the header alone tells of a file (its end unknown), None if it is bad."""
-        name = self.files[serial]
-        try:
-            sector = self.disk.read(name, 0, SECTOR_BYTES)
-        except OSError:
-            # The caller then reads all of the file, and reports what it finds there.
-            return None
-        writer = self._writer(name, serial, sector)
-        if writer is None:
-            return None
-        return LiveFile(None, file_seed(writer[0], serial, writer[1]), self.disk.size(name))
-
-    def _writer(self, name: str, serial: int, sector: bytes) -> tuple[Incarnation, Origin] | None:
-        header = decode_file_header(name, sector)
-        # A sound header of another serial is what a recycled file begins with.
-        if header is None or header.serial != serial:
-            return None
-        identity = self.identity
-        if header.cluster != identity.cluster:
-            raise ForeignFileError(name, f"cluster {header.cluster.hex()}")
-        if (header.owner_kind, header.owner_id) != (identity.owner_kind, identity.owner_id):
-            raise ForeignFileError(name, f"owner {header.owner_kind}/{header.owner_id}")
-        if header.incarnation not in identity.bounds():
-            raise ForeignFileError(name, f"unknown incarnation {header.incarnation.hex()}")
-        return header.incarnation, header.origin
-
-    def _read(self, name: str) -> tuple[bytes, tuple[int, ...]]:
-        """Return a file's bytes, zeros for what cannot be read, and where that is."""
-        size = self.disk.size(name)
-        try:
-            return self.disk.read(name, 0, size), ()
-        except OSError:
-            chunks: list[bytes] = []
-            unreadable: list[int] = []
-            for position in range(0, size, _READ_BYTES):
-                length = min(_READ_BYTES, size - position)
-                try:
-                    chunks.append(self.disk.read(name, position, length))
-                except OSError:
-                    # Reported as damage or doubt by whoever misses what stood here.
-                    unreadable.append(position)
-                    chunks.append(bytes(length))
-            return b"".join(chunks), tuple(unreadable)
-
-
-def _abandoned(file: _File, pieces: list[Piece]) -> bool:
-    """Return whether the file is of a recovery that was not completed.
-
-    A second batch is only written after the recovery has returned, so with it the file counts
-    whatever is bad in it. With one batch that is not whole it does not matter whether the
-    recovery returned: nothing was acknowledged since, and the files that it copied from are
-    freed only after a second batch. So they still hold all.
-    """
-    if file.origin is not Origin.RECOVERED or len(pieces) > 1:
-        return False
-    return not pieces[0].completes_recovery
-
-
 class _Recovery:
     def __init__(
         self,
@@ -342,7 +178,7 @@ class _Recovery:
         self._replay = replay
         self._opening = opening
         self._skip = skip
-        self._folder = _Folder(disk, identity, settings)
+        self._folder = JournalFolder(disk, identity, settings)
         self._bounds: Mapping[Incarnation, int | None] = identity.bounds()
         self._live: dict[int, LiveFile] = {}
         self._damage: list[Damage] = []
@@ -382,7 +218,7 @@ class _Recovery:
         clean = pieces[-1].framed and pieces[-1].clean
         return Recovered(journal, tuple(self._damage), journal.doubt, tuple(self._missing), clean)
 
-    def _newest_state(self, base: _File, pieces: list[Piece]) -> JournalState:
+    def _newest_state(self, base: StoredFile, pieces: list[Piece]) -> JournalState:
         """Return the newest sound state; files between it and `base` count, too.
 
         Usually it stands in `base`. It does not when that file was being begun, by rotation:
@@ -397,7 +233,7 @@ class _Recovery:
                 continue
             file = self._folder.open(serial)
             found = [] if file is None else scan_file(file.data, file.seed, None)
-            if file is None or not found or _abandoned(file, found):
+            if file is None or not found or abandoned(file, found):
                 continue
             below[serial] = None
             state = _last_state(file, found)
@@ -436,7 +272,7 @@ class _Recovery:
         for piece in scan_file(file.data, file.seed, end):
             self._replay_marked(file, piece, doubt_only=skipped)
 
-    def _replay_marked(self, file: _File, piece: Piece, *, doubt_only: bool = False) -> None:
+    def _replay_marked(self, file: StoredFile, piece: Piece, *, doubt_only: bool = False) -> None:
         """Replay what stands before a mark; all that is bad there is damage."""
         name = journal_name(file.serial)
         for record in piece.records:
@@ -447,21 +283,21 @@ class _Recovery:
                 continue
             elif record.sound:
                 place = Place(file.serial, record.position, record.length)
-                self._replay(place, header, _body(file, record))
+                self._replay(place, header, body_in(file, record))
             else:
                 self._damage.append(Damage(name, record.position, header))
         if not doubt_only:
             self._damage += [Damage(name, position, None) for position in piece.gaps]
 
-    def _take_own(self, file: _File, record: FoundRecord) -> None:
+    def _take_own(self, file: StoredFile, record: FoundRecord) -> None:
         if record.header.kind != KIND_DOUBT or not self._holds_doubt(file.serial):
             return
         if record.sound:
-            self._doubted.append(decode_doubt(record.header, _body(file, record)))
+            self._doubted.append(decode_doubt(record.header, body_in(file, record)))
         else:
             self._doubt_unknown = True
 
-    def _write_again(self, base: _File, last: Piece, highest: int) -> Journal:
+    def _write_again(self, base: StoredFile, last: Piece, highest: int) -> Journal:
         """Write what is not known to be durable to a fresh file, and what is in doubt.
 
         Returns when all is synced. The state record at the very end makes it count.
@@ -491,7 +327,7 @@ class _Recovery:
         journal.committed()
         return journal
 
-    def _find_doubt(self, base: _File, last: Piece) -> None:
+    def _find_doubt(self, base: StoredFile, last: Piece) -> None:
         """Find what is in doubt: all that is bad in a batch that no mark follows."""
         for record in last.records:
             header = record.header
@@ -499,14 +335,14 @@ class _Recovery:
                 self._take_own(base, record)
             elif not record.sound and not header.opening and self._counts(base, header):
                 self._doubted.append(header)
-        beyond = any(position + _READ_BYTES > last.start for position in base.unreadable)
+        beyond = any(position + READ_BYTES > last.start for position in base.unreadable)
         # With a bad batch header there is no telling how many records there were.
         if last.gaps or not last.framed or beyond:
             self._doubt_unknown = True
 
-    def _keep(self, journal: Journal, base: _File, record: FoundRecord) -> None:
+    def _keep(self, journal: Journal, base: StoredFile, record: FoundRecord) -> None:
         header = record.header
-        body = _body(base, record)
+        body = body_in(base, record)
         place = Place(base.serial, record.position, record.length)
         if not header.opening:
             # An opening is not copied: the owner gives a new one, after it was replayed this.
@@ -528,7 +364,7 @@ class _Recovery:
         first, last = self._doubt_serials
         return first <= serial <= last
 
-    def _counts(self, file: _File, header: RecordHeader) -> bool:
+    def _counts(self, file: StoredFile, header: RecordHeader) -> bool:
         """Return whether a record is below the bound of the incarnation that wrote it."""
         bound = self._bounds[file.incarnation]
         if bound is None or header.kind not in self._settings.offset_kinds:
@@ -536,14 +372,9 @@ class _Recovery:
         return header.offset < bound
 
 
-def _body(file: _File, record: FoundRecord) -> bytes:
-    start = record.position + RECORD_HEADER_BYTES
-    return file.data[start : start + record.header.body_bytes]
-
-
-def _last_state(file: _File, pieces: list[Piece]) -> JournalState | None:
+def _last_state(file: StoredFile, pieces: list[Piece]) -> JournalState | None:
     for piece in reversed(pieces):
         for record in reversed(piece.records):
             if record.sound and record.header.kind in (KIND_STATE, KIND_STATE_COPY):
-                return decode_state(_body(file, record))
+                return decode_state(body_in(file, record))
     return None

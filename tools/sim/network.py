@@ -159,7 +159,7 @@ class SimDatagrams:
         self._network.counters.delivered += 1
         # Before the receiver runs: what it raises must not leave the rest lying here.
         self._empty_buffer()
-        self._receive(data, source)
+        self._context.run(self._receive, data, source)
 
     def _arrive(self, data: bytes, source: Address) -> None:
         network = self._network

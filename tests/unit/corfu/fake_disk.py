@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import random
 from dataclasses import dataclass, field
@@ -77,6 +78,10 @@ class FakeDisk:
             twin._names[name] = _Content(bytearray(content.cache), bytearray(content.cache))
         twin._platter_names = dict(twin._names)
         return twin
+
+    def twin(self) -> FakeDisk:
+        """Return a disk in the same state, in both layers."""
+        return copy.deepcopy(self)
 
     def flip(self, name: str, position: int, mask: int) -> None:
         """Change bits of one byte in both layers."""

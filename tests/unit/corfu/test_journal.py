@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corfu.journal.execute import execute_all
+from corfu.journal.files import replace_file
 from corfu.journal.format import (
     SECTOR_BYTES,
     DamagedRecordError,
@@ -18,7 +19,6 @@ from corfu.journal.format import (
     spare_name,
     spare_number,
 )
-from corfu.journal.planner import replace_file
 from corfu.ports import Allocate, DiskOperation, Remove, Rename, Sync, SyncFolder, WriteAt
 from tests.unit.corfu.fake_disk import FakeDisk
 from tests.unit.corfu.journal_folder import Folder, data_record

@@ -132,6 +132,10 @@ class Owner:
             assert journal.parse(place, data) == self.appended[offset]
 
 
+def highest_name(disk: FakeDisk) -> str:
+    return max(name for name in disk.names() if name.startswith("journal-"))
+
+
 def run_until_crash(owner: Owner, steps: int, crash_in: int | None) -> bool:
     owner.disk.crash_in = crash_in
     try:
@@ -146,9 +150,12 @@ def recover_through_crashes(owner: Owner, fault: Callable[[], None], crashes: in
     """Recover; the first `crashes` tries end after a few changes, each followed by `fault`."""
     for _ in range(crashes):
         owner.disk.crash_in = owner.rng.randrange(12)
+        highest = highest_name(owner.disk)
         try:
             recovered = owner.recover()
         except Crash:
+            # Or a serial could be used twice.
+            assert highest_name(owner.disk) >= highest
             fault()
             continue
         owner.disk.crash_in = None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+
 import pytest
 
+from corfu.journal.execute import execute
 from corfu.journal.format import (
     ForeignFileError,
     JournalIdentity,
@@ -13,7 +17,7 @@ from corfu.journal.format import (
 )
 from corfu.journal.planner import Journal
 from corfu.types import ClusterId, Incarnation
-from tests.unit.corfu.fake_disk import FakeDisk
+from tests.unit.corfu.fake_disk import Crash, FakeDisk
 from tests.unit.corfu.journal_folder import DATA, IDENTITY, Back, Folder, data_record
 
 
@@ -377,3 +381,64 @@ def test_recovery_that_needs_two_files_repeats() -> None:
     assert [serial for serial in back.journal.live if serial > used] == [back.journal.serial - 1]
     for _ in range(3):
         assert set(folder.recover().records) == {0, 1}
+
+
+def test_flip_in_the_newest_file_never_makes_a_freed_file_missing() -> None:
+    folder = Folder()
+    journal = folder.create()
+    count = fill(folder, journal, 3)
+    journal.release(journal.live[1])
+    # Only the state at the start of the next file says that it is free.
+    full = journal.serial
+    while journal.serial == full:
+        folder.spare(journal)
+        journal.append(data_record(count, 300))
+        count += 1
+    folder.commit(journal)
+    folder.mark(journal)
+    assert journal_name(2) not in folder.disk.names()
+    name = journal_name(journal.serial)
+    for position in range(512, 1536):
+        twin = Folder(folder.disk.copy())
+        twin.disk.flip(name, position, 1 << position % 8)
+        assert twin.recover().recovered.missing == (), position
+
+
+def test_recycled_file_that_never_got_its_header_is_ignored() -> None:
+    folder = Folder()
+    journal = folder.create()
+    count = fill(folder, journal, 1)
+    # What it begins with is of a serial, and an incarnation, that nobody knows any more.
+    other = JournalIdentity(IDENTITY.cluster, 1, 7, Incarnation(bytes(16)))
+    stale = Folder(FakeDisk(), other)
+    sector = stale.disk.read(journal_name(stale.create().serial), 0, 4096)
+    folder.disk.write(journal_name(journal.serial + 1), 0, sector)
+    back = folder.recover()
+    assert set(back.records) == set(range(count))
+    assert back.journal.serial == journal.serial + 2
+    assert not back.recovered.doubt
+
+
+def test_release_that_is_in_the_page_cache_only_frees_nothing_before_it_is_written_again() -> None:
+    folder = Folder()
+    journal = folder.create()
+    count = fill(folder, journal, 3)
+    folder.mark(journal)
+    journal.release(journal.live[1])
+    # Killed between the write and the sync of the state record that frees the file. An unused
+    # file above makes recovery tidy up before it writes.
+    execute(folder.disk, journal.cut()[0])
+    folder.disk.write(journal_name(journal.serial + 1), 0, bytes(4096))
+    folder.disk.write(journal_name(journal.serial + 2), 0, bytes(4096))
+    for crash_in in range(20):
+        for seed in range(4):
+            twin = Folder(folder.disk.twin())
+            twin.disk.crash_in = crash_in
+            with contextlib.suppress(Crash):
+                twin.recover()
+                break
+            twin.disk.crash_in = None
+            twin.disk.power_cut(random.Random(seed))
+            back = twin.recover()
+            assert back.recovered.missing == ()
+            assert set(back.records) <= set(range(count))

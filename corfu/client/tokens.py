@@ -1,0 +1,151 @@
+"""Getting tokens: several entries to a request, and none for an entry that is not frozen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from corfu.client.cluster import Cluster
+from corfu.client.packing import OutgoingEntry
+from corfu.errors import UnavailableError
+from corfu.layout import Layout
+from corfu.messages import GetToken, Grant, Rejected, Rejection
+from corfu.types import Offset, RequestId, Token
+
+_SAMPLES_MAX = 256
+
+Spawn = Callable[[Coroutine[object, object, None]], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A token, the layout of its epoch, and the end of the window it came from."""
+
+    token: Token
+    layout: Layout
+    window_end: Offset
+
+
+class WriteStatistics:
+    """What a client reports with each token request: how long writes take, how many lost."""
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=_SAMPLES_MAX)
+        self._fresh = 0
+        self._p99_us = 0
+        self._lost = 0
+        self._used = 0
+
+    def add(self, write_s: float, *, lost: bool) -> None:
+        """Note a write that ended, in an entry or (`lost`) because its offset was filled."""
+        self._samples.append(write_s)
+        self._fresh += 1
+        self._used += 1
+        self._lost += lost
+
+    def take(self) -> tuple[int, int, int]:
+        """Return (p99 of the newest writes in us, tokens lost, tokens used) since last time."""
+        if self._fresh >= 32 or (self._fresh and not self._p99_us):
+            times = sorted(self._samples)
+            self._p99_us = int(times[len(times) * 99 // 100] * 1e6)
+            self._fresh = 0
+        lost, used = self._lost, self._used
+        self._lost = self._used = 0
+        return self._p99_us, lost, used
+
+
+class TokenDesk:
+    """Gets each frozen entry a token of the newest epoch."""
+
+    def __init__(self, cluster: Cluster, spawn: Spawn, fill: Callable[[Granted], None]) -> None:
+        """Make a desk.
+
+        Args:
+            cluster: The way to the leader.
+            spawn: Starts a background task.
+            fill: Is given each token that no entry needs any more (also by others, as
+                `give_back`), to fill its offset in the background.
+        """
+        self.statistics = WriteStatistics()
+        self._cluster = cluster
+        self._spawn = spawn
+        self.give_back = fill
+        self._waiting: deque[tuple[OutgoingEntry, asyncio.Future[Granted]]] = deque()
+        self._asked: set[int] = set()
+        self._scheduled = False
+
+    async def take(self, entry: OutgoingEntry) -> Granted:
+        """Return a token for `entry`, which is frozen; may wait for ever (cancel it).
+
+        Cancelled after the token was granted, the token is filled: it is never given to
+        another entry, which may have been frozen after its offset was granted.
+        """
+        future: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entry, future))
+        if not self._scheduled:
+            self._scheduled = True
+            # One turn later: entries frozen in the same turn share a request.
+            asyncio.get_running_loop().call_soon(self._ask_for_waiting)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.give_back(future.result())
+            raise
+
+    def _ask_for_waiting(self) -> None:
+        self._scheduled = False
+        count_max = self._cluster.settings.tokens_per_request_max
+        while self._waiting:
+            count = min(len(self._waiting), count_max)
+            self._spawn(self._get([self._waiting.popleft() for _ in range(count)]))
+
+    async def _get(self, takers: list[tuple[OutgoingEntry, asyncio.Future[Granted]]]) -> None:
+        """Ask until every taker has a token or is gone."""
+        backoff = self._cluster.backoff()
+        while takers := [(entry, future) for entry, future in takers if not future.done()]:
+            layout = self._cluster.layout
+            grant = await self._ask(layout, [entry for entry, _ in takers])
+            if grant is None:
+                await self._cluster.endpoint.sleep(backoff.next_s())
+                continue
+            self._cluster.learn_write_times(grant.write_p99_us, grant.lost_permille)
+            for number in range(grant.count):
+                offset = Offset(grant.offset + number)
+                self._cluster.saw(offset)
+                granted = Granted(Token(grant.epoch, offset), layout, grant.window_end)
+                if number < len(takers) and not takers[number][1].done():
+                    takers[number][1].set_result(granted)
+                else:
+                    self.give_back(granted)
+
+    async def _ask(self, layout: Layout, entries: list[OutgoingEntry]) -> Grant | None:
+        """Ask the leader of this epoch once; None if it came to nothing (see `trouble`)."""
+        endpoint = self._cluster.endpoint
+        request = endpoint.new_request()
+        self._asked.add(request.sequence)
+        try:
+            message = self._message(request, layout, len(entries))
+            deadline = max(entry.deadline for entry in entries)
+            reply = await self._cluster.ask_leader(message, deadline, "append")
+        except UnavailableError as error:
+            trouble = str(error)
+        else:
+            if isinstance(reply, Grant) and reply.epoch == layout.epoch:
+                return reply
+            trouble = "the leader's answer made no sense"
+            if isinstance(reply, Rejected):
+                trouble = f"the leader refused tokens: {reply.reason.name} {reply.detail}".rstrip()
+                if reply.reason is not Rejection.TOO_OLD:
+                    await self._cluster.refresh()
+        finally:
+            self._asked.discard(request.sequence)
+        for entry in entries:
+            entry.trouble = trouble
+        return None
+
+    def _message(self, request: RequestId, layout: Layout, count: int) -> GetToken:
+        p99_us, lost, used = self.statistics.take()
+        return GetToken(request, layout.epoch, count, min(self._asked), p99_us, lost, used)

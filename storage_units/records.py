@@ -1,0 +1,95 @@
+"""What a unit writes into its journal: the kinds of record, and what their fields mean.
+
+All but DATA, LAYOUT and STANDING stand in the record's header alone, which has a digest of its
+own: such a record is either whole or not there, never half readable.
+
+| kind | offset | epoch | entry id | body |
+|---|---|---|---|---|
+| DATA | of the entry | that stored it | of the entry | the entry |
+| JUNK | first | that stored it | end u64, step u64 | |
+| LOST | first | sealed | end u64, 0 | |
+| SEAL | epoch held before | sealed | 0 | |
+| LAYOUT | 0 | of the layout | 0 | the layout |
+| TRIM | trim mark | 0 | 0 | |
+| CLOSED | closed_until | 0 | 0 | |
+| FROZEN | 0 | sealed | 0 | |
+| STANDING | trim mark | sealed | 0 | all of the unit's small state |
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+
+from corfu import schema
+from corfu.journal.format import JournalRecord, RecordHeader
+from corfu.layout import Layout
+from corfu.types import EntryId, Epoch, Offset, Range
+
+_ZERO_ID = bytes(16)
+_RUN = struct.Struct("<QQ")
+
+
+class RecordKind(enum.IntEnum):
+    """Kinds of journal record of a unit; numbers are for ever."""
+
+    DATA = 1
+    JUNK = 2
+    LOST = 3
+    SEAL = 4
+    LAYOUT = 5
+    TRIM = 6
+    CLOSED = 7
+    FROZEN = 8
+    STANDING = 9
+
+
+OFFSET_KINDS = frozenset({RecordKind.DATA.value, RecordKind.JUNK.value, RecordKind.LOST.value})
+"""Kinds whose offset is a place in the log."""
+
+
+def data_record(offset: Offset, epoch: Epoch, entry_id: EntryId, entry: bytes) -> JournalRecord:
+    """Return the record of an entry."""
+    return JournalRecord(RecordKind.DATA, 0, offset, epoch, entry_id, entry)
+
+
+def junk_record(run: Range, step: int, epoch: Epoch) -> JournalRecord:
+    """Return the record that makes every `step`-th offset of `run`, from its start, junk."""
+    fields = _RUN.pack(run.end, step)
+    return JournalRecord(RecordKind.JUNK, 0, run.start, epoch, fields, b"")
+
+
+def lost_record(lost: Range, epoch: Epoch) -> JournalRecord:
+    """Return the record that says: the sequencer declared this range lost."""
+    return JournalRecord(RecordKind.LOST, 0, lost.start, epoch, _RUN.pack(lost.end, 0), b"")
+
+
+def run_of(header: RecordHeader) -> tuple[Range, int]:
+    """Return the range and the step in the header of a JUNK or LOST record."""
+    end, step = _RUN.unpack(header.entry_id)
+    return Range(Offset(header.offset), Offset(end)), step
+
+
+def seal_record(epoch: Epoch, before: Epoch) -> JournalRecord:
+    """Return the record of a seal."""
+    return JournalRecord(RecordKind.SEAL, 0, before, epoch, _ZERO_ID, b"")
+
+
+def layout_record(layout: Layout) -> JournalRecord:
+    """Return the record of an installed layout."""
+    return JournalRecord(RecordKind.LAYOUT, 0, 0, layout.epoch, _ZERO_ID, schema.pack(layout))
+
+
+def trim_record(mark: Offset) -> JournalRecord:
+    """Return the record of a trim mark."""
+    return JournalRecord(RecordKind.TRIM, 0, mark, 0, _ZERO_ID, b"")
+
+
+def closed_record(closed_until: Offset) -> JournalRecord:
+    """Return the record of closed_until; only spares work at the next restart."""
+    return JournalRecord(RecordKind.CLOSED, 0, closed_until, 0, _ZERO_ID, b"")
+
+
+def frozen_record(epoch: Epoch) -> JournalRecord:
+    """Return the record of a Conflict: the unit takes no new values any more."""
+    return JournalRecord(RecordKind.FROZEN, 0, 0, epoch, _ZERO_ID, b"")

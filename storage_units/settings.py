@@ -1,0 +1,72 @@
+"""Settings of one storage unit: sizes, bounds and intervals, checked once, when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from corfu.config import LinkSettings
+from corfu.types import Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitSettings:
+    """How one storage unit runs. Every bound holds per process."""
+
+    journal_file_bytes: int = 32 << 20
+    """Length of one journal file; also the reserve that writes leave untouched."""
+
+    spares_wanted: int = 2
+    """Empty journal files kept ready: one is the reserve, so fewer than 2 stops writes."""
+
+    cache_bytes_max: int = 64 << 20
+    """Entries kept in memory for tailing readers, the newest first."""
+
+    backlog_bytes_max: int = 64 << 20
+    """Entries admitted and not yet durable; above it Writes and Forwards are answered BUSY."""
+
+    names_loaded_max: int = 65536
+    """Ids and digests, read back from disk for old offsets, that are kept."""
+
+    loads_max: int = 64
+    """Requests that wait for a read from disk; above it they are answered BUSY."""
+
+    parked_max: int = 4096
+    """Reads held until a value comes; above it they are answered at once."""
+
+    park_s_max: float = 60.0
+    """Longest that a Read is held, whatever it asks for."""
+
+    copies_max: int = 64
+    """Fills and repairs that wait for values from another unit; the oldest gives way."""
+
+    copy_s_max: float = 10.0
+    """After that such a wait is given up, unanswered; the asker owns the retry."""
+
+    fill_offsets_max: int = 16384
+    """Most offsets of the chain that one Fill settles; the asker goes on from there."""
+
+    read_offsets_max: int = 4096
+    """Most offsets of the chain that one Read looks at."""
+
+    ping_interval_s: float = 0.25
+    """How often the next unit of each chain is pinged."""
+
+    housekeeping_s: float = 0.05
+    """How often index files are looked after."""
+
+    register_s: float = 1.0
+    """How long one replica may take to acknowledge a registration before the next is asked."""
+
+    register_again_s: float = 30.0
+    """How long an acknowledged registration is believed."""
+
+    sequencers: tuple[Address, ...] = ()
+    """Replicas to register with before the first layout names them."""
+
+    link: LinkSettings = field(default_factory=LinkSettings)
+
+    def __post_init__(self) -> None:
+        if self.spares_wanted < 2:
+            raise ValueError("spares_wanted must be at least 2: one of them is the reserve")
+        if self.fill_offsets_max < 1 or self.read_offsets_max < 1:
+            raise ValueError("fill_offsets_max and read_offsets_max must be at least 1")

@@ -1,0 +1,200 @@
+"""Write at the head and Forward after it: one entry, stored and passed down the chain.
+
+CORFU (NSDI 2012, section 3) lets clients walk the chain; here units forward, as in chain
+replication (OSDI 2004), and the tail unit answers the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from corfu.config import ENTRY_BYTES_MAX
+from corfu.effects import Effect, Send
+from corfu.messages import Forward, Reason, Write, Written
+from corfu.types import JUNK_ID, OFFSET_MAX, Address, Offset, State
+
+from .context import Context
+from .standing import Seat
+from .store import Name, entry_digest
+
+
+class Writes:
+    """Stores entries that arrive by Write or Forward."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def write(self, message: Write, sender: Address, now: float) -> list[Effect]:
+        """Handle a Write: the head decides."""
+        context = self._context
+        refused = context.not_served(message, sender)
+        if refused is not None:
+            return refused
+        standing, offset = context.standing, message.offset
+        if message.entry_id == JUNK_ID or not _sane(offset, message.entry):
+            return context.refuse(message, Reason.MALFORMED, sender)
+        seat = standing.seat_of(offset)
+        if seat is None or seat.previous is not None:
+            return context.refuse(message, Reason.WRONG_UNIT, sender)
+        assert standing.layout is not None
+        # Rule "a head refuses Write below T": a token is used in its own epoch only, so an older
+        # offset here is a client's mistake. Older offsets change by fills alone; a writer that
+        # settles by fill could otherwise be told junk first and find its entry stored later.
+        if offset < standing.layout.first_offset:
+            return context.refuse(message, Reason.BELOW_FIRST_OFFSET, sender)
+        context.believe_window(message.window_end)
+        # Rule "units refuse offsets at or above the window": one stray offset would count as the
+        # local tail and look as if the sequencer had lost its state.
+        if offset >= standing.window_end:
+            return context.refuse(message, Reason.ABOVE_WINDOW, sender)
+        return self._write_at(message, seat, sender, now)
+
+    def _write_at(
+        self, message: Write, seat: Seat, sender: Address, now: float
+    ) -> list[Effect]:
+        context, offset = self._context, message.offset
+        store = context.store
+        match store.state_at_head(offset):
+            case State.EMPTY:
+                reason = self._cannot_store(message.entry)
+                if reason is not None:
+                    return context.refuse(message, reason, sender)
+                digest = entry_digest(message.entry)
+                store.put_data(offset, message.epoch, message.entry_id, digest, message.entry)
+                return _pass_on(message, seat, sender)
+            case State.DATA:
+                name = store.name(offset)
+                if name is None:
+                    return self._load_first(message, sender, now)
+                if name.entry_id != message.entry_id:
+                    # Rule "the head decides": the first value it makes durable is the only one.
+                    return context.already(message, sender, name.entry_id, State.DATA)
+                if name.digest != entry_digest(message.entry):
+                    context.log(f"entry {name.entry_id.hex()} at {offset} came with two contents")
+                    return context.refuse(message, Reason.CONFLICT, sender)
+                # The same entry again is a retransmission: what was lost on the way down is sent
+                # again. If the record still waits for its fsync, so does this (ordered).
+                return _pass_on(message, seat, sender)
+            case State.JUNK | State.TRIMMED | State.LOST as state:
+                return context.already(message, sender, JUNK_ID, state)
+            case State.DAMAGED:
+                # Whatever stood here may have been acknowledged: nothing is stored or forwarded
+                # before the damage is repaired or settled.
+                return context.refuse(message, Reason.DAMAGED, sender)
+
+    def forward(self, message: Forward, sender: Address, now: float) -> list[Effect]:
+        """Handle a Forward: store what the head decided.
+
+        Refusals go to the client, who owns every retry.
+        """
+        context, client = self._context, message.client
+        refused = context.not_served(message, client)
+        if refused is not None:
+            return refused
+        standing, offset = context.standing, message.offset
+        if message.entry_id == JUNK_ID or not _sane(offset, message.entry):
+            return context.refuse(message, Reason.MALFORMED, client)
+        seat = standing.seat_of(offset)
+        # Only the unit before it in the chain of this very layout speaks for the head.
+        if seat is None or seat.previous is None or seat.previous != sender:
+            return context.refuse(message, Reason.WRONG_UNIT, client)
+        assert standing.layout is not None
+        if offset < standing.layout.first_offset:
+            return context.refuse(message, Reason.BELOW_FIRST_OFFSET, client)
+        context.believe_window(Offset(offset + 1))
+        if offset >= standing.window_end:
+            return context.refuse(message, Reason.ABOVE_WINDOW, client)
+        return self._forward_at(message, seat, sender, now)
+
+    def _forward_at(
+        self, message: Forward, seat: Seat, sender: Address, now: float
+    ) -> list[Effect]:
+        context, offset, client = self._context, message.offset, message.client
+        store = context.store
+        match store.state(offset):
+            case State.EMPTY | State.DAMAGED:
+                # Rule "the forwarded value is the repair": what a unit holds every unit before it
+                # holds durably, so whatever this unit held and cannot read was the same value, or
+                # was never acknowledged.
+                reason = self._cannot_store(message.entry)
+                if reason is not None:
+                    return context.refuse(message, reason, client)
+                digest = entry_digest(message.entry)
+                store.put_data(offset, message.epoch, message.entry_id, digest, message.entry)
+                return _pass_on(message, seat, client)
+            case State.DATA:
+                name = store.name(offset)
+                if name is None:
+                    return self._load_first(message, sender, now)
+                if _same(name, message):
+                    return _pass_on(message, seat, client)
+                context.freeze(f"{offset} holds {name.entry_id.hex()}, forwarded was another")
+                return context.refuse(message, Reason.CONFLICT, client)
+            case State.JUNK:
+                context.freeze(f"{offset} holds junk, forwarded was {message.entry_id.hex()}")
+                return context.refuse(message, Reason.CONFLICT, client)
+            case State.TRIMMED | State.LOST as state:
+                # Decided since the head sent it: for the client its fate is no longer told.
+                return context.already(message, client, JUNK_ID, state)
+
+    def _cannot_store(self, entry: bytes) -> Reason | None:
+        """Return why a new entry cannot be stored, None if it can."""
+        context = self._context
+        store = context.store
+        if context.standing.frozen:
+            return Reason.CONFLICT
+        if not store.fits(len(entry)):
+            return Reason.MALFORMED
+        if store.uncommitted_bytes + len(entry) > context.settings.backlog_bytes_max:
+            return Reason.BUSY
+        # Rule "writes are refused one journal file early": junk, seals, installs and trim marks
+        # must still fit when entries do not, or a full unit could never be made less full.
+        if not store.has_room(len(entry), reserve=False):
+            return context.no_room()
+        return None
+
+    def _load_first(
+        self, message: Write | Forward, sender: Address, now: float
+    ) -> list[Effect]:
+        """Read the name of the old entry at the message's offset, then handle it anew.
+
+        Anew, from the epoch on: as if it had only come now.
+        """
+        context = self._context
+        if context.loads.full:
+            to = sender if isinstance(message, Write) else message.client
+            return context.refuse(message, Reason.BUSY, to)
+
+        def then(_: Mapping[Offset, bytes], later: float) -> list[Effect]:
+            if isinstance(message, Write):
+                return self.write(message, sender, later)
+            return self.forward(message, sender, later)
+
+        return context.loads.start([message.offset], then)
+
+
+def _sane(offset: Offset, entry: bytes) -> bool:
+    return offset < OFFSET_MAX and len(entry) <= ENTRY_BYTES_MAX
+
+
+def _same(name: Name, message: Forward) -> bool:
+    return name.entry_id == message.entry_id and name.digest == entry_digest(message.entry)
+
+
+def _pass_on(message: Write | Forward, seat: Seat, client: Address) -> list[Effect]:
+    """Send the entry to the next unit, or the answer to the client.
+
+    Rule "a request ends in the epoch that admitted it": both carry the message's epoch and
+    follow the seat of that epoch's layout. Ordered: they leave when the record is durable here,
+    so what a unit holds, every unit before it holds durably.
+    """
+    request, epoch, offset, entry_id = (
+        message.request,
+        message.epoch,
+        message.offset,
+        message.entry_id,
+    )
+    if seat.next is None:
+        return [Send(client, Written(request, epoch, offset, entry_id))]
+    forward = Forward(request, epoch, offset, entry_id, client, message.entry)
+    return [Send(seat.next, forward)]

@@ -1,0 +1,277 @@
+"""The commands on records, against one running cluster of three replicas and two chains."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from corfu.tools.cluster import free_base_port
+from tests.integration.running import (
+    DEADLINE_S,
+    ROOT,
+    Dev,
+    command,
+    complaint,
+    corfu,
+    dev,
+    environment,
+)
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """A cluster that all tests of this file share; each knows only its own records."""
+    with dev(tmp_path_factory.mktemp("dev") / "log", "--base-port", str(free_base_port(9))) as it:
+        yield it
+
+
+@pytest.fixture
+def cluster(running: Dev) -> str:
+    return running.cluster
+
+
+def _append(cluster: str, lines: bytes) -> dict[str, str]:
+    result = corfu("append", "-o", "json", cluster=cluster, stdin=lines)
+    assert result.returncode == 0, result.stderr
+    totals: dict[str, str] = json.loads(result.stdout)
+    return totals
+
+
+def test_append_then_read_gives_the_same_lines(cluster: str) -> None:
+    lines = [b"line %d" % number for number in range(20_000)]
+    lines[7] = b""
+    lines[9] = bytes(range(11, 256))
+    body = b"\n".join(lines)  # and no line end after the last
+    totals = _append(cluster, body)
+    assert totals["records"] == 20_000
+    assert totals["bytes"] == sum(map(len, lines))
+    result = corfu("read", "--from", totals["first"], cluster=cluster)
+    assert result.returncode == 0
+    assert result.stdout == body + b"\n"
+
+
+def test_append_of_nothing_appends_nothing(cluster: str) -> None:
+    totals = _append(cluster, b"")
+    assert (totals["records"], totals["first"], totals["last"]) == (0, None, None)
+
+
+def test_append_of_a_file_says_where(cluster: str, tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    file.write_bytes(b"a\nb\n")
+    result = corfu("append", str(file), "--cluster", cluster)
+    assert result.returncode == 0
+    assert result.stdout.startswith(b"appended 2 records (2 bytes) at ")
+
+
+def test_append_of_a_pipe_appends_each_line_as_it_comes(cluster: str) -> None:
+    before = corfu("tail", cluster=cluster).stdout.decode().strip()
+    with subprocess.Popen(
+        command("append"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(cluster)
+    ) as appending:
+        assert appending.stdin is not None
+        appending.stdin.write(b"early\n")
+        appending.stdin.flush()
+        result = corfu("read", "--follow", "-n", "1", "--from", before, cluster=cluster)
+        assert result.stdout == b"early\n"
+        appending.stdin.close()
+        assert appending.wait(DEADLINE_S) == 0
+
+
+def test_append_of_an_endless_line_is_refused(cluster: str) -> None:
+    result = corfu("append", cluster=cluster, stdin=b"x" * (3 << 20))
+    assert result.returncode == 2
+    assert "0 records" in complaint(result)
+
+
+def test_read_of_part_gives_that_part(cluster: str) -> None:
+    totals = _append(cluster, b"p\nq\nr\n")
+    offset = totals["first"].split(".")[0]
+    of = {"p": "0", "q": "1", "r": "2"}
+    if totals["last"] == f"{offset}.2":  # all in one entry
+        result = corfu(
+            *("read", "--from", f"{offset}.{of['q']}", "--to", f"{offset}.{of['r']}"),
+            cluster=cluster,
+        )
+        assert result.stdout == b"q\n"
+    result = corfu("read", "--from", totals["first"], "-n", "2", cluster=cluster)
+    assert result.stdout == b"p\nq\n"
+    result = corfu("read", "--from", totals["first"], "-n", "0", cluster=cluster)
+    assert (result.returncode, result.stdout) == (0, b"")
+
+
+def test_read_at_the_tail_is_empty_and_above_it_refused(cluster: str) -> None:
+    tail = int(corfu("tail", cluster=cluster).stdout)
+    at = corfu("read", "--from", str(tail), cluster=cluster)
+    assert (at.returncode, at.stdout) == (0, b"")
+    above = corfu("read", "--from", str(tail + 1), cluster=cluster)
+    assert above.returncode == 1
+    assert "nothing is written" in complaint(above)
+
+
+def test_read_follow_gives_new_records_and_ends_at_ctrl_c(cluster: str) -> None:
+    tail = corfu("tail", cluster=cluster).stdout.decode().strip()
+    with subprocess.Popen(
+        command("read", "--follow", "--from", tail),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(cluster),
+    ) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        for round_ in (b"first\n", b"second\n"):
+            _append(cluster, round_)
+            assert following.stdout.readline() == round_
+        following.send_signal(signal.SIGINT)
+        assert following.wait(DEADLINE_S) == 130
+        assert following.stderr.read() == b""
+
+
+def test_read_into_a_closed_pipe_ends_quietly(cluster: str) -> None:
+    totals = _append(cluster, b"".join(b"%d\n" % number for number in range(50_000)))
+    with subprocess.Popen(
+        command("read", "--from", totals["first"]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(cluster),
+    ) as reading:
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        assert reading.stdout.readline() == b"0\n"
+        reading.stdout.close()
+        assert reading.wait(DEADLINE_S) == 141
+        assert reading.stderr.read() == b""
+
+
+def test_fill_of_a_written_offset_says_data_and_above_the_tail_is_refused(cluster: str) -> None:
+    offset = _append(cluster, b"x\n")["first"].split(".")[0]
+    result = corfu("fill", offset, cluster=cluster)
+    assert (result.returncode, result.stdout) == (0, b"data\n")
+    tail = int(corfu("tail", cluster=cluster).stdout)
+    above = corfu("fill", str(tail + 1000), cluster=cluster)
+    assert above.returncode == 2
+    complaint(above)
+
+
+def test_trim_deletes_a_prefix_and_never_more_than_the_tail(cluster: str) -> None:
+    first = int(_append(cluster, b"gone\n")["first"].split(".")[0])
+    kept = _append(cluster, b"kept\n")["first"].split(".")[0]
+    result = corfu("trim", str(first + 1), cluster=cluster)
+    assert (result.returncode, int(result.stdout)) == (0, first + 1)
+    gone = corfu("read", "--from", str(first), "--to", str(first + 1), cluster=cluster)
+    assert gone.returncode == 1
+    assert "trimmed" in complaint(gone)
+    assert corfu("read", "--from", kept, cluster=cluster).stdout == b"kept\n"
+    assert int(corfu("trim", "0", cluster=cluster).stdout) == first + 1
+
+
+def test_status_of_a_healthy_cluster_says_so(cluster: str) -> None:
+    give_up = time.monotonic() + DEADLINE_S
+    while (result := corfu("status", "-o", "json", cluster=cluster)).returncode != 0:
+        assert time.monotonic() < give_up, result.stdout
+    told = json.loads(result.stdout)
+    assert told["healthy"]
+    assert told["leader"] in (1, 2, 3)
+    assert [unit["up"] for unit in told["units"]] == [True] * 6
+    assert told["segments"][-1]["chains"] == [[1, 2, 3], [4, 5, 6]]
+    text = corfu("status", cluster=cluster)
+    assert text.returncode == 0
+    assert b"healthy" in text.stdout
+
+
+def test_garbage_datagrams_change_nothing(cluster: str, running: Dev) -> None:
+    seeded = random.Random(7)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as noise:
+        for process in running.processes:
+            host, _, port = str(process["address"]).rpartition(":")
+            for _ in range(300):
+                noise.sendto(seeded.randbytes(seeded.randrange(0, 1200)), (host, int(port)))
+    totals = _append(cluster, b"still here\n")
+    assert corfu("read", "--from", totals["first"], cluster=cluster).stdout == b"still here\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("read", "--from", "-1"), 2),
+        (("read", "--from", "x"), 2),
+        (("read", "--from", "1.x"), 2),
+        (("read", "--from", "99999999999999999999"), 2),
+        (("read", "--follow", "--to", "3"), 2),
+        (("read", "-n", "-3"), 2),
+        (("trim", "-1"), 2),
+        (("trim", "x"), 2),
+        (("fill", "1.2"), 2),
+        (("append", "/no/such/file"), 2),
+        (("tail", "--timeout", "0"), 2),
+        (("nonsense",), 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_commands_with_wrong_arguments_are_refused(
+    cluster: str, arguments: tuple[str, ...], status: int
+) -> None:
+    result = corfu(*arguments, cluster=cluster)
+    assert result.returncode == status
+    complaint(result)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["nonsense", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ",", ""]
+)
+def test_commands_with_a_wrong_cluster_string_are_refused(wrong: str) -> None:
+    result = corfu("tail", "--cluster", wrong)
+    assert result.returncode == 2
+    complaint(result)
+
+
+def test_commands_without_a_cluster_say_what_is_missing() -> None:
+    result = corfu("tail")
+    assert result.returncode == 2
+    assert "CORFU_CLUSTER" in complaint(result)
+
+
+@pytest.mark.parametrize("name", ["tail", "append", "status", "read"])
+def test_commands_without_a_running_cluster_end_in_time(name: str) -> None:
+    address = f"127.0.0.1:{free_base_port(1)}"
+    begun = time.monotonic()
+    result = corfu(name, "--cluster", address, "--timeout", "0.5", stdin=b"x\n")
+    assert result.returncode == 3
+    assert address in complaint(result)
+    assert time.monotonic() - begun < 10
+
+
+def test_version_and_help_work_without_a_cluster() -> None:
+    assert corfu("--version").stdout.startswith(b"corfu-log ")
+    for name in ("dev", "append", "read", "tail", "trim", "fill", "status"):
+        told = corfu(name, "--help")
+        assert told.returncode == 0
+        assert b"Example" in told.stdout, name
+    assert b"Exit statuses" in corfu("--help").stdout
+
+
+def test_readme_example_runs(cluster: str, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    program = text.split("```python\n")[1].split("```")[0]
+    file = tmp_path / "example.py"
+    file.write_text(program)
+    result = subprocess.run(
+        [os.fspath(command()[0]), str(file)],
+        env=environment(cluster),
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    said = [line.split(": ")[1] for line in result.stdout.decode().splitlines()]
+    assert said == ["hello", "hello", "one", "two", "three"]

@@ -1,0 +1,119 @@
+"""What is said about a cluster from its replicas' answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from corfu.layout import Layout, Leader, Replica, Segment, Unit
+from corfu.messages import StatusIs, UnitStatus
+from corfu.tools.health import assess, leader_of
+from corfu.types import (
+    NO_INCARNATION,
+    Address,
+    Ballot,
+    ClusterId,
+    Epoch,
+    Offset,
+    ReplicaId,
+    RequestId,
+    Slot,
+    SyncMode,
+    UnitId,
+)
+
+BALLOT = Ballot(1, ReplicaId(1))
+REPLICAS = tuple(
+    Replica(ReplicaId(i), NO_INCARNATION, Address("127.0.0.1", 9000 + i)) for i in (1, 2, 3)
+)
+UNITS = tuple(Unit(UnitId(i), NO_INCARNATION, Address("127.0.0.1", 9100 + i)) for i in (1, 2))
+LAYOUT = Layout(
+    ClusterId(bytes(8)),
+    Epoch(4),
+    Offset(100),
+    Leader(ReplicaId(1), BALLOT),
+    REPLICAS,
+    UNITS,
+    SyncMode.ALWAYS,
+    2,
+    (Segment(Offset(0), None, ((UnitId(1), UnitId(2)),)),),
+)
+
+
+def _unit(unit: Unit) -> UnitStatus:
+    return UnitStatus(
+        unit.id,
+        unit.incarnation,
+        unit.address,
+        heard_ms=10,
+        epoch=LAYOUT.epoch,
+        restarted=False,
+        doubt=False,
+        frozen=False,
+        local_tail=Offset(100),
+        free_bytes=10**9,
+    )
+
+
+def _answer(replica: int, *, granting: bool = False) -> StatusIs:
+    return StatusIs(
+        RequestId(NO_INCARNATION, 1),
+        ReplicaId(replica),
+        granting,
+        BALLOT,
+        Slot(9),
+        Slot(9),
+        LAYOUT,
+        None,
+        Offset(120),
+        Offset(400),
+        Offset(100),
+        Offset(0),
+        (),
+        tuple(_unit(unit) for unit in UNITS),
+        (),
+    )
+
+
+ASKED = tuple(replica.address for replica in REPLICAS)
+HEALTHY = [_answer(1, granting=True), _answer(2), _answer(3)]
+
+
+def test_assess_of_a_healthy_cluster_finds_nothing() -> None:
+    health = assess(ASKED, HEALTHY)
+    assert health.problems == ()
+    assert health.leader is HEALTHY[0]
+
+
+def test_assess_without_leader_or_replica_says_so() -> None:
+    problems = assess(ASKED, [_answer(2), _answer(3)]).problems
+    assert any("no replica leads" in problem for problem in problems)
+    assert any("replica 1" in problem and "does not answer" in problem for problem in problems)
+
+
+def test_assess_of_a_unit_in_trouble_names_it() -> None:
+    troubles = [
+        {"heard_ms": None},
+        {"heard_ms": 5000},
+        {"restarted": True},
+        {"doubt": True},
+        {"frozen": True},
+        {"epoch": Epoch(3)},
+    ]
+    for trouble in troubles:
+        units = (replace(_unit(UNITS[0]), **trouble), _unit(UNITS[1]))  # type: ignore[arg-type]
+        problems = assess(ASKED, [replace(HEALTHY[0], units=units), *HEALTHY[1:]]).problems
+        assert len(problems) == 1, trouble
+        assert "storage unit 1" in problems[0]
+
+
+def test_assess_of_short_chains_and_lost_offsets_says_so() -> None:
+    short = replace(LAYOUT, segments=(Segment(Offset(0), None, ((UnitId(1),),)),))
+    answer = replace(HEALTHY[0], layout=short, pending_epoch=Epoch(5))
+    problems = assess(ASKED, [answer, *HEALTHY[1:]]).problems
+    assert problems == ("epoch 5 is being made", "chain 0 has only 1 units")
+
+
+def test_leader_of_two_that_say_so_is_the_newer_epochs() -> None:
+    newer = replace(_answer(2, granting=True), layout=replace(LAYOUT, epoch=Epoch(5)))
+    assert leader_of([HEALTHY[0], newer]) is newer
+    assert leader_of([_answer(3)]) is None

@@ -1,0 +1,107 @@
+"""What the replicas' answers say about a cluster. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from corfu.messages import StatusIs, UnitStatus
+from corfu.types import Address, Range, ReplicaId, UnitId
+
+SILENT_MS = 2000
+"""A unit or replica not heard for longer counts as down; probes go out several times a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaHealth:
+    """One replica: what it answered to us, or None."""
+
+    id: ReplicaId | None
+    address: Address
+    answer: StatusIs | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A cluster as one look showed it. `best` is the answer the rest is taken from."""
+
+    best: StatusIs
+    leader: StatusIs | None
+    replicas: tuple[ReplicaHealth, ...]
+    problems: tuple[str, ...]
+
+
+def leader_of(answers: Sequence[StatusIs]) -> StatusIs | None:
+    """Return the answer of the replica that grants; of two, the one in the newer epoch.
+
+    Two can say so: a deposed leader that does not know it yet is harmless, its epoch is sealed.
+    """
+    granting = [answer for answer in answers if answer.granting]
+    return max(granting, key=lambda answer: answer.layout.epoch, default=None)
+
+
+def assess(asked: Sequence[Address], answers: Sequence[StatusIs]) -> Health:
+    """Judge a cluster by the answers of its replicas; `answers` must not be empty."""
+    leader = leader_of(answers)
+    best = leader or max(answers, key=lambda answer: answer.applied)
+    replicas = _replicas(asked, answers, best)
+    problems = [
+        *([] if leader else ["no replica leads: nothing can be appended now"]),
+        *(
+            f"replica {replica.id if replica.id is not None else '?'} at {replica.address} "
+            "does not answer"
+            for replica in replicas
+            if replica.answer is None
+        ),
+        *(problem for unit in best.units for problem in _unit_problems(best, unit)),
+        *([] if best.pending_epoch is None else [f"epoch {best.pending_epoch} is being made"]),
+        *([] if any(best.layout.open_segment.chains) else ["no chain takes appends"]),
+        *(f"chain {number} has only {len(chain)} units" for number, chain in _short_chains(best)),
+        *(f"lost: {_range(lost)}" for lost in best.lost),
+    ]
+    return Health(best, leader, replicas, tuple(problems))
+
+
+def is_up(unit: UnitStatus) -> bool:
+    """Tell whether a unit answered its replica lately."""
+    return unit.heard_ms is not None and unit.heard_ms <= SILENT_MS
+
+
+def _replicas(
+    asked: Sequence[Address], answers: Sequence[StatusIs], best: StatusIs
+) -> tuple[ReplicaHealth, ...]:
+    by_id = {answer.replica: answer for answer in answers}
+    members = {replica.id: replica.address for replica in best.layout.replicas}
+    known = [ReplicaHealth(id_, address, by_id.get(id_)) for id_, address in members.items()]
+    strangers = [
+        ReplicaHealth(None, address, None) for address in asked if address not in members.values()
+    ]
+    return (*known, *strangers)
+
+
+def _unit_problems(best: StatusIs, unit: UnitStatus) -> list[str]:
+    name = f"storage unit {unit.unit} at {unit.address}"
+    if unit.heard_ms is None:
+        return [f"{name} has never answered"]
+    if not is_up(unit):
+        return [f"{name} has been silent for {unit.heard_ms / 1000:.1f} s"]
+    said = {
+        "has restarted and waits for a new epoch": unit.restarted,
+        "holds records in doubt": unit.doubt,
+        "takes no writes: it saw a conflict": unit.frozen,
+        f"is still in epoch {unit.epoch}": unit.epoch < best.layout.epoch,
+    }
+    return [f"{name} {what}" for what, holds in said.items() if holds]
+
+
+def _short_chains(best: StatusIs) -> list[tuple[int, tuple[UnitId, ...]]]:
+    chains = best.layout.open_segment.chains
+    return [
+        (number, chain)
+        for number, chain in enumerate(chains)
+        if len(chain) < best.layout.min_replicas
+    ]
+
+
+def _range(offsets: Range) -> str:
+    return f"offsets {offsets.start} to {offsets.end - 1}"

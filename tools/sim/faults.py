@@ -1,0 +1,213 @@
+"""What goes wrong in a run: each fault by name, drawn from the seed, undone after a while."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable
+
+from corfu.codec import kind_of_datagram
+from corfu.tools.sim.disk import Crashed
+from corfu.tools.sim.network import NetworkSettings
+from corfu.tools.sim.options import CALM
+from corfu.tools.sim.world import Host, World
+
+CAPTURE_EACH_MAX = 8
+
+
+class Nemesis:
+    """Injects the faults of a run until it is told to heal."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rng = random.Random(f"faults-{world.seed}")  # noqa: S311
+        self._tasks: list[asyncio.Task[None]] = []
+        self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
+            "kill": self._kill,
+            "crash_in_disk_operation": self._crash_in_disk_operation,
+            "power_cut": self._power_cut,
+            "power_cut_all": self._power_cut_all,
+            "kill_then_power_cut": self._kill_then_power_cut,
+            "pause": self._pause,
+            "one_way": self._one_way,
+            "partition": self._partition,
+            "isolate": self._isolate,
+            "weather": self._weather,
+            "disk_full": self._disk_full,
+            "late": self._late,
+            "leader_blink": self._leader_blink,
+            "failed_sync": self._failed_sync,
+        }
+
+    def begin(self) -> None:
+        """Start injecting."""
+        self._world.network.settings = self._world.options.network
+        self._world.network.capture(kind_of_datagram, CAPTURE_EACH_MAX)
+        self._spawn(self._drive())
+
+    async def heal(self) -> None:
+        """End every fault and start what is down. The disks stay as the faults left them."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        world = self._world
+        world.note("nemesis", "heals")
+        world.network.heal()
+        world.network.settings = CALM
+        for host in world.hosts:
+            host.resume()
+            host.disk.before_operation = None
+            host.disk.capacity_bytes = None
+            host.excused = False
+            host.start()
+
+    def _spawn(self, step: Awaitable[None]) -> None:
+        async def run() -> None:
+            await step
+
+        self._tasks.append(asyncio.get_running_loop().create_task(run()))
+
+    async def _drive(self) -> None:
+        options = self._world.options
+        while True:
+            await asyncio.sleep(self._rng.expovariate(1 / options.fault_gap_s))
+            kind = self._rng.choice(options.kinds)
+            self._world.count(kind)
+            self._spawn(self._kinds[kind]())
+
+    def _any(self) -> Host:
+        return self._rng.choice(self._world.hosts)
+
+    def _downtime(self) -> float:
+        """Return how long something stays down: often too short for anybody to notice."""
+        return self._rng.choice((0.0, 0.01, self._rng.uniform(0, 0.5), self._rng.uniform(0, 3)))
+
+    async def _restart(self, host: Host) -> None:
+        await asyncio.sleep(self._downtime())
+        host.start()
+        # A crash in its recovery leaves it down once more.
+        while not host.running:
+            await asyncio.sleep(self._rng.uniform(0, 1))
+            host.start()
+
+    async def _kill(self) -> None:
+        host = self._any()
+        host.kill()
+        await self._restart(host)
+
+    async def _leader_blink(self) -> None:
+        """Restart a replica faster than any election."""
+        host = self._rng.choice(self._world.replicas)
+        host.kill()
+        host.start()
+        await self._restart(host)
+
+    async def _crash_in_disk_operation(self) -> None:
+        """Kill at one of the next disk operations, perhaps again in the recovery after it."""
+        host = self._any()
+        for _ in range(self._rng.randint(1, 3)):
+            self._arm(host)
+            await asyncio.sleep(self._rng.uniform(0, 0.5))
+            if self._rng.random() < 0.5 and not host.running:
+                host.cut_power()
+            host.start()
+        await self._restart(host)
+
+    def _arm(self, host: Host) -> None:
+        left = self._rng.randint(1, 30)
+
+        def before(_operation: str, _name: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Crashed
+
+        host.excused = True
+        host.disk.before_operation = before
+
+    async def _power_cut(self) -> None:
+        host = self._any()
+        host.cut_power()
+        await self._restart(host)
+
+    async def _power_cut_all(self) -> None:
+        for host in self._world.hosts:
+            host.cut_power()
+        for host in self._world.hosts:
+            self._spawn(self._restart(host))
+
+    async def _kill_then_power_cut(self) -> None:
+        """A process that was killed comes back, and then its machine loses power."""
+        host = self._any()
+        host.kill()
+        await self._restart(host)
+        await asyncio.sleep(self._rng.uniform(0, 0.2))
+        host.cut_power()
+        await self._restart(host)
+
+    async def _pause(self) -> None:
+        host = self._any()
+        host.pause()
+        await asyncio.sleep(self._rng.choice((0.05, 0.5, 2.0, 5.0)))
+        host.resume()
+
+    async def _one_way(self) -> None:
+        network = self._world.network
+        one, other = self._any(), self._any()
+        network.block([one.address], [other.address])
+        await asyncio.sleep(self._rng.uniform(0.1, 3))
+        network.unblock([one.address], [other.address])
+
+    async def _partition(self) -> None:
+        network = self._world.network
+        hosts = list(self._world.hosts)
+        self._rng.shuffle(hosts)
+        cut = self._rng.randrange(1, max(2, len(hosts)))
+        side = [host.address for host in hosts[:cut]]
+        rest = [host.address for host in hosts[cut:]]
+        network.partition(side, rest)
+        await asyncio.sleep(self._rng.uniform(0.1, 3))
+        network.unblock(side, rest)
+        network.unblock(rest, side)
+
+    async def _isolate(self) -> None:
+        host = self._any()
+        self._world.network.isolate(host.address)
+        await asyncio.sleep(self._rng.uniform(0.1, 3))
+        self._world.network.rejoin(host.address)
+
+    async def _weather(self) -> None:
+        network = self._world.network
+        rng = self._rng
+        network.settings = dataclasses.replace(
+            NetworkSettings(),
+            loss=rng.choice((0.0, 0.05, 0.3)),
+            duplicate=rng.choice((0.0, 0.2)),
+            delay_s_max=rng.choice((1e-3, 50e-3, 300e-3)),
+            long_delay=rng.choice((0.0, 0.05)),
+            corrupt=rng.choice((0.0, 0.02)),
+        )
+        await asyncio.sleep(rng.uniform(0.2, 2))
+        network.settings = self._world.options.network
+
+    async def _disk_full(self) -> None:
+        host = self._any()
+        host.excused = True
+        host.disk.capacity_bytes = host.disk.used_bytes
+        await asyncio.sleep(self._rng.uniform(0.2, 3))
+        host.disk.capacity_bytes = None
+
+    async def _failed_sync(self) -> None:
+        """A sync fails: the process has to end, and what it wrote may be gone."""
+        host = self._any()
+        host.excused = True
+        host.disk.fail_next_sync()
+        await asyncio.sleep(self._rng.uniform(0, 1))
+        await self._restart(host)
+
+    async def _late(self) -> None:
+        """Send an old datagram of each kind again, from epochs ago."""
+        age = self._rng.choice((0.0, 1.0, 4.0))
+        self._world.network.late(older_than_s=age)

@@ -1,0 +1,287 @@
+"""What clients do in a run: every operation they have, recorded as a history."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from corfu.client.log import LogClient
+from corfu.errors import (
+    AppendUnknownError,
+    CorfuError,
+    JunkError,
+    LostError,
+    NotAppendedError,
+    TrimmedError,
+    UnwrittenError,
+)
+from corfu.tools.history import (
+    Append,
+    Fill,
+    Mark,
+    Operation,
+    Outcome,
+    Place,
+    Read,
+    Scan,
+    Seen,
+    Stamps,
+    Tail,
+    Trim,
+)
+from corfu.tools.sim.options import Options
+from corfu.tools.sim.records import key_of, make_record
+from corfu.types import Offset, Position, State
+
+MARKS = {State.JUNK: Mark.JUNK, State.TRIMMED: Mark.TRIMMED, State.LOST: Mark.LOST}
+
+
+class Recorder:
+    """Takes down operations with strictly increasing stamps."""
+
+    def __init__(self) -> None:
+        self.history: list[Operation] = []
+        self._stamps = Stamps()
+
+    def now(self) -> float:
+        """Return a stamp of this moment."""
+        return self._stamps.stamp(asyncio.get_running_loop().time())
+
+
+class Workload:
+    """One client's tasks: appenders, a reader, a follower."""
+
+    def __init__(
+        self,
+        name: str,
+        log: LogClient,
+        recorder: Recorder,
+        options: Options,
+        seed: int,
+        *,
+        ordered: bool,
+    ) -> None:
+        self._name = name
+        self._log = log
+        self._recorder = recorder
+        self._options = options
+        self._rng = random.Random(f"workload-{seed}-{name}")  # noqa: S311
+        self._ordered = ordered
+        self._numbers = 0
+        self._known: list[Position] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def begin(self) -> None:
+        """Start the tasks."""
+        loop = asyncio.get_running_loop()
+        steps = [self._append_on() for _ in range(self._options.appenders)]
+        steps += [self._read_on(), self._follow_on()]
+        for number, step in enumerate(steps):
+            self._tasks.append(loop.create_task(step, name=f"{self._name}.{number}"))
+
+    async def end(self) -> None:
+        """Let every operation that is under way end, then close the log."""
+        self._stopping = True
+        follower = self._tasks[-1]
+        await asyncio.gather(*self._tasks[:-1])
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+        await self._log.close()
+
+    async def _append_on(self) -> None:
+        while not self._stopping:
+            await asyncio.sleep(self._rng.expovariate(1 / self._options.append_gap_s))
+            count = 1 if self._rng.random() < 0.8 else self._rng.randint(1, 6)
+            await self._append(count)
+
+    async def _append(self, count: int) -> None:
+        rng, options = self._rng, self._options
+        keys: list[str] = []
+        records: list[bytes] = []
+        for _ in range(count):
+            self._numbers += 1
+            large = rng.random() < options.large_share
+            length = rng.randrange(options.large_bytes_max if large else options.record_bytes_max)
+            key, data = make_record(self._name, self._numbers, length)
+            keys.append(key)
+            records.append(data)
+        timeout = rng.choice((options.append_timeout_s, rng.uniform(0.05, 1.0), 30.0))
+        places: list[Place | None] = [None] * count
+        outcome = Outcome.APPENDED
+        invoked = self._recorder.now()
+        try:
+            if count == 1:
+                positions = [await self._log.append(records[0], timeout=timeout)]
+            else:
+                positions = list(await self._log.append_many(records, timeout=timeout))
+        except NotAppendedError as error:
+            positions, outcome = list(error.appended), Outcome.NOT_APPENDED
+        except AppendUnknownError as error:
+            positions, outcome = list(error.appended), Outcome.UNKNOWN
+        for index, position in enumerate(positions):
+            places[index] = (position.offset, position.index)
+        self._known += positions
+        self._recorder.history.append(
+            Append(
+                invoked,
+                self._recorder.now(),
+                self._name,
+                tuple(keys),
+                tuple(places),
+                outcome,
+                # An append_many of several entries ends entry by entry; its order is checked
+                # by its own rule, and only calls in sequence are ordered here.
+                self._ordered,
+            )
+        )
+
+    async def _read_on(self) -> None:
+        choices = [self._read, self._read, self._read, self._tail, self._tail, self._scan]
+        choices += [self._fill]
+        if self._options.trims and self._rng.random() < 0.4:
+            choices += [self._trim]
+        while not self._stopping:
+            await asyncio.sleep(self._rng.expovariate(1 / self._options.read_gap_s))
+            await self._rng.choice(choices)()
+
+    def _place(self) -> Position:
+        if self._known and self._rng.random() < 0.7:
+            return self._rng.choice(self._known)
+        top = self._known[-1].offset if self._known else 0
+        return Position(Offset(max(0, top + self._rng.randint(-50, 20))), 0)
+
+    async def _read(self) -> None:
+        place = self._place()
+        invoked = self._recorder.now()
+        seen: Seen | None = None
+        try:
+            record = await self._log.read(place, timeout=5)
+            seen = (key_of(record.data),)
+        except UnwrittenError as error:
+            # An entry without such a record is written; that tells nothing of the tail.
+            seen = Mark.UNWRITTEN if error.at_tail else None
+        except JunkError:
+            seen = Mark.JUNK
+        except TrimmedError:
+            seen = Mark.TRIMMED
+        except LostError:
+            seen = Mark.LOST
+        except CorfuError as error:
+            assert not isinstance(error, AppendUnknownError)
+        self._recorder.history.append(
+            Read(
+                invoked,
+                self._recorder.now(),
+                self._name,
+                place.offset,
+                seen,
+                place.index,
+                # The client keeps entries it has read: an answer may be from before a trim.
+                cached=True,
+            )
+        )
+
+    async def _tail(self) -> None:
+        confirmed = self._rng.random() < 0.7
+        invoked = self._recorder.now()
+        offset: int | None = None
+        try:
+            offset = await self._log.tail(linearizable=confirmed, timeout=5)
+        except CorfuError:
+            offset = None
+        self._recorder.history.append(
+            Tail(invoked, self._recorder.now(), self._name, offset, confirmed)
+        )
+
+    async def _scan(self) -> None:
+        start = max(0, self._place().offset - self._rng.randint(0, 200))
+        end = start + self._rng.randint(1, 300)
+        invoked = self._recorder.now()
+        items: list[tuple[Place, str]] = []
+        begin: Place = (start, 0)
+        reached: Place = begin
+        try:
+            tail = await self._log.tail(timeout=5)
+            stop = min(end, tail)
+            async for record in self._log.scan(Offset(start), Offset(stop), on_lost="skip"):
+                place = (record.position.offset, record.position.index)
+                items.append((place, key_of(record.data)))
+                reached = (place[0], place[1] + 1)
+            reached = max((stop, 0), begin)
+        except TrimmedError as error:
+            if not items:
+                begin = reached = (error.trim_mark, 0)
+        except CorfuError:
+            pass
+        self._recorder.history.append(
+            Scan(
+                invoked,
+                self._recorder.now(),
+                self._name,
+                begin,
+                reached,
+                tuple(items),
+                cached=True,
+            )
+        )
+
+    async def _fill(self) -> None:
+        offset = max(0, self._place().offset - self._rng.randint(0, 5))
+        invoked = self._recorder.now()
+        seen: Seen | None = None
+        try:
+            state, records = await self._log.fill(Offset(offset), timeout=5)
+            if state is State.DATA:
+                seen = tuple(key_of(data) for data in records)
+            else:
+                seen = MARKS[state]
+        except CorfuError:
+            seen = None
+        self._recorder.history.append(
+            Fill(invoked, self._recorder.now(), self._name, offset, seen)
+        )
+
+    async def _trim(self) -> None:
+        if self._rng.random() < 0.8:
+            return
+        mark = max(0, self._place().offset - self._rng.randint(0, 100))
+        invoked = self._recorder.now()
+        reached: int | None = None
+        try:
+            reached = await self._log.trim(Offset(mark), timeout=5)
+        except CorfuError:
+            reached = None
+        self._recorder.history.append(
+            Trim(invoked, self._recorder.now(), self._name, mark, reached)
+        )
+
+    async def _follow_on(self) -> None:
+        """Follow until cancelled; begin again behind the trim mark when it is overtaken."""
+        start = Offset(0)
+        while not self._stopping:
+            invoked = self._recorder.now()
+            items: list[tuple[Place, str]] = []
+            begin: Place = (start, 0)
+            try:
+                async for record in self._log.follow(start, on_lost="skip"):
+                    items.append(
+                        ((record.position.offset, record.position.index), key_of(record.data))
+                    )
+            except TrimmedError as error:
+                start = max(error.trim_mark, Offset(start + 1))
+            except CorfuError:
+                start = Offset(items[-1][0][0] + 1) if items else start
+            finally:
+                reached = (items[-1][0][0], items[-1][0][1] + 1) if items else begin
+                self._recorder.history.append(
+                    Scan(
+                        invoked,
+                        self._recorder.now(),
+                        self._name,
+                        begin,
+                        reached,
+                        tuple(items),
+                        cached=True,
+                    )
+                )

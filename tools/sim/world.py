@@ -1,0 +1,347 @@
+"""A whole cluster in one thread and virtual time: the processes that production runs, on
+simulated machines.
+
+The one construction site of every process in simulations. What is random comes from generators
+that follow from the seed; nothing here reads a clock or the system's randomness.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from corfu.client.log import LogClient
+from corfu.client.settings import ClientSettings
+from corfu.config import LinkSettings
+from corfu.errors import CorfuError
+from corfu.journal.format import JournalSettings
+from corfu.layout import Replica, Segment, Unit
+from corfu.link.core import Link
+from corfu.runtime.driver import Driver
+from corfu.sequencer.bootstrap import Bootstrap
+from corfu.sequencer.process import ReplicaProcess, format_replica
+from corfu.sequencer.settings import SequencerSettings
+from corfu.storage_units.process import UnitProcess, format_unit
+from corfu.storage_units.settings import UnitSettings
+from corfu.tools.sim.disk import Crashed, SimDisk
+from corfu.tools.sim.disk_worker import SimDiskWorker
+from corfu.tools.sim.loop import Group, VirtualLoop
+from corfu.tools.sim.network import SimDatagrams, SimNetwork
+from corfu.tools.sim.options import CALM, Options
+from corfu.types import (
+    Address,
+    ClusterId,
+    Incarnation,
+    Offset,
+    ReplicaId,
+    UnitId,
+)
+
+Process = UnitProcess | ReplicaProcess
+
+
+class RuleBroken(Exception):  # noqa: N818 - a finding, not an error of the simulator
+    """Something happened that must never happen; the text says what."""
+
+
+@dataclass(slots=True)
+class Host:
+    """One machine: a disk that stays, and at most one process at a time."""
+
+    world: World
+    name: str
+    address: Address
+    disk: SimDisk
+    build: Callable[[Host, SimDatagrams, SimDiskWorker], Process]
+    boot: int = 1
+    process: Process | None = None
+    group: Group | None = None
+    worker: SimDiskWorker | None = None
+    datagrams: SimDatagrams | None = None
+    excused: bool = False
+    """A fault was injected that may end the process by itself."""
+
+    starts: int = 0
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, paused or not."""
+        return self.process is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the process is stopped, as by SIGSTOP."""
+        return self.group is not None and self.group.paused
+
+    def start(self) -> None:
+        """Start the process; does nothing if one runs. A crash in its recovery is a kill."""
+        if self.process is not None:
+            return
+        world = self.world
+        self.starts += 1
+        self.group = world.loop.group(f"{self.name}#{self.starts}")
+        self.datagrams = world.network.endpoint(self.address)
+        self.worker = SimDiskWorker(
+            self.disk, world.loop, world.rng, world.options.latency, self._died
+        )
+        world.note(self.name, "starts")
+        try:
+            self.process = self.group.run(self.build, self, self.datagrams, self.worker)
+            self.group.run(self.process.start)
+        except Crashed:
+            world.note(self.name, "crashed while it started")
+            self.kill()
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self.excused:
+                raise
+            world.note(self.name, "no space to start")
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of the process runs any more; the page cache stays."""
+        if self.group is None:
+            return
+        self.world.note(self.name, "killed")
+        self.disk.before_operation = None
+        if self.worker is not None:
+            self.worker.stop()
+        if self.datagrams is not None:
+            self.datagrams.close()
+        self.group.kill()
+        self.process = self.group = self.worker = self.datagrams = None
+        self.disk.kill()
+
+    def cut_power(self) -> None:
+        """The machine loses power: what was not synced is gone, in part or wholly."""
+        self.kill()
+        self.world.note(self.name, "loses power")
+        self.boot += 1
+        self.disk.power_cut(self.world.rng)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        if self.group is not None and self.worker is not None and not self.paused:
+            self.world.note(self.name, "paused")
+            self.group.pause()
+            self.worker.pause()
+            self.world.network.pause(self.address)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.group is not None and self.worker is not None and self.paused:
+            self.world.note(self.name, "resumed")
+            self.group.resume()
+            self.worker.resume()
+            self.world.network.resume(self.address)
+
+    def fatal(self, error: BaseException) -> None:
+        """The process ends itself: allowed only where a fault explains it."""
+        self._died(error)
+
+    def _died(self, error: BaseException) -> None:
+        self.world.note(self.name, f"dies of {error!r}")
+        if not isinstance(error, Crashed | OSError) or not self.excused:
+            self.world.fail(error)
+        # Not from within its own callback: the process has to be out of its context.
+        self.world.loop.call_soon(self.kill, context=self.world.network.context)
+
+    def say(self, text: str) -> None:
+        """Take a line of the process's log."""
+        self.log.append(f"{self.world.loop.time():.6f} {text}")
+        self.world.note(self.name, "log", text)
+
+
+class World:
+    """Replicas, units and clients on one network, all from one seed."""
+
+    def __init__(self, seed: int, options: Options) -> None:
+        self.seed = seed
+        self.options = options
+        self.loop = VirtualLoop()
+        self.rng = random.Random(f"world-{seed}")  # noqa: S311
+        self._entropy = random.Random(f"entropy-{seed}")  # noqa: S311
+        self.network = SimNetwork(self.loop, random.Random(f"network-{seed}"), CALM)  # noqa: S311
+        self.failure: BaseException | None = None
+        self.faults: dict[str, int] = {}
+        self.events: list[str] = []
+        self.cluster = ClusterId(self.entropy(8))
+        self.replicas = [self._replica_host(n) for n in range(1, options.replicas + 1)]
+        count = options.chains * options.units_per_chain
+        self.units = [self._unit_host(n) for n in range(1, count + 1)]
+        self._clients = 0
+        self._format()
+
+    @property
+    def hosts(self) -> list[Host]:
+        """All machines of the cluster."""
+        return [*self.replicas, *self.units]
+
+    @property
+    def sequencers(self) -> tuple[Address, ...]:
+        """The replicas' addresses."""
+        return tuple(host.address for host in self.replicas)
+
+    def entropy(self, count: int) -> bytes:
+        """Return "random" bytes that follow from the seed; never the same twice in a run."""
+        return self._entropy.randbytes(count)
+
+    def note(self, *parts: str) -> None:
+        """Write a line of the run's event list, and feed the trace hash."""
+        self.loop.note(*parts)
+        self.events.append(f"{self.loop.time():12.6f}  {'  '.join(parts)}")
+
+    def count(self, kind: str) -> None:
+        """Count a fault."""
+        self.faults[kind] = self.faults.get(kind, 0) + 1
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first thing that went wrong; `check` raises it."""
+        if self.failure is None:
+            self.failure = error
+
+    def check(self) -> None:
+        """Raise what went wrong, if anything."""
+        if self.failure is not None:
+            raise RuleBroken(f"{self.failure!r}") from self.failure
+
+    def start(self) -> None:
+        """Start every process."""
+        for host in self.hosts:
+            host.start()
+
+    def link_settings(self) -> LinkSettings:
+        """Return the link settings of this run."""
+        return LinkSettings(datagram_bytes_max=self.options.datagram_bytes_max)
+
+    def client(self, *, ordered: bool = False) -> tuple[LogClient, Driver, Group]:
+        """Open a client on a machine of its own. Call its methods inside the group only."""
+        self._clients += 1
+        name = f"client{self._clients}"
+        group = self.loop.group(name)
+        return (*group.run(self._open_client, self._clients, ordered), group)
+
+    def _open_client(self, number: int, ordered: bool) -> tuple[LogClient, Driver]:
+        link = Link(
+            cluster=None,
+            session=Incarnation(self.entropy(16)),
+            settings=self.link_settings(),
+            rng=self.rng,
+        )
+        driver = Driver(
+            core=None,
+            link=link,
+            datagrams=self.network.endpoint(Address(f"10.0.3.{number}", 7000)),
+            worker=None,
+            loop=self.loop,
+            on_fatal=self.fail,
+        )
+        driver.start()
+        settings = ClientSettings(
+            ordered=ordered,
+            entry_bytes_target=max(1024, self.options.entry_bytes_target),
+        )
+        log = LogClient(driver, settings, self.rng, self.entropy, self.sequencers)
+        return log, driver
+
+    def _replica_host(self, number: int) -> Host:
+        address = Address(f"10.0.1.{number}", 9700)
+        return Host(self, f"replica{number}", address, SimDisk(), self._build_replica)
+
+    def _unit_host(self, number: int) -> Host:
+        address = Address(f"10.0.2.{number}", 9800)
+        return Host(self, f"unit{number}", address, SimDisk(), self._build_unit)
+
+    def _build_replica(
+        self, host: Host, datagrams: SimDatagrams, worker: SimDiskWorker
+    ) -> ReplicaProcess:
+        return ReplicaProcess(
+            disk=host.disk,
+            worker=worker,
+            datagrams=datagrams,
+            loop=self.loop,
+            rng=self.rng,
+            entropy=self.entropy,
+            settings=self._sequencer_settings(),
+            log=host.say,
+            on_fatal=host.fatal,
+        )
+
+    def _build_unit(
+        self, host: Host, datagrams: SimDatagrams, worker: SimDiskWorker
+    ) -> UnitProcess:
+        return UnitProcess(
+            disk=host.disk,
+            worker=worker,
+            datagrams=datagrams,
+            loop=self.loop,
+            rng=self.rng,
+            entropy=self.entropy,
+            settings=self._unit_settings(),
+            boot_id=f"{host.name}-boot-{host.boot}",
+            log=host.say,
+            on_fatal=host.fatal,
+        )
+
+    def _sequencer_settings(self) -> SequencerSettings:
+        options = self.options
+        return SequencerSettings(
+            journal=JournalSettings(file_bytes=options.replica_journal_bytes),
+            link=self.link_settings(),
+            window_offsets_min=options.window_offsets_min,
+            snapshot_slots=options.snapshot_slots,
+        )
+
+    def _unit_settings(self) -> UnitSettings:
+        return UnitSettings(
+            journal_file_bytes=self.options.unit_journal_bytes,
+            link=self.link_settings(),
+            sequencers=self.sequencers,
+        )
+
+    def _format(self) -> None:
+        """Format every folder, as an operator does before the first start."""
+        options = self.options
+        units = tuple(
+            Unit(UnitId(n), Incarnation(self.entropy(16)), host.address)
+            for n, host in enumerate(self.units, 1)
+        )
+        replicas = tuple(
+            Replica(ReplicaId(n), Incarnation(self.entropy(16)), host.address)
+            for n, host in enumerate(self.replicas, 1)
+        )
+        width = options.units_per_chain
+        chains = tuple(
+            tuple(unit.id for unit in units[first : first + width])
+            for first in range(0, len(units), width)
+        )
+        bootstrap = Bootstrap(
+            cluster=self.cluster,
+            replicas=replicas,
+            units=units,
+            segments=(Segment(Offset(0), None, chains),),
+            sync=options.sync,
+            min_replicas=min(2, width),
+        )
+        for unit, host in zip(units, self.units, strict=True):
+            format_unit(
+                host.disk,
+                cluster=self.cluster,
+                unit=unit.id,
+                incarnation=unit.incarnation,
+                sync=options.sync,
+                settings=self._unit_settings(),
+            )
+        for replica, host in zip(replicas, self.replicas, strict=True):
+            format_replica(
+                host.disk,
+                replica=replica.id,
+                incarnation=replica.incarnation,
+                bootstrap=bootstrap,
+                settings=self._sequencer_settings(),
+            )
+
+
+__all__ = ["CorfuError", "Host", "RuleBroken", "World"]
