@@ -97,9 +97,7 @@ class Proposals:
         self._next = Slot(self._next + 1)
         return proposal
 
-    def accepted(
-        self, member: ReplicaId, ballot: Ballot, slot: Slot, members: int
-    ) -> bytes | None:
+    def accepted(self, member: ReplicaId, ballot: Ballot, slot: Slot, members: int) -> bytes | None:
         """Count a vote; returns the value if that makes it chosen."""
         proposal = self._open.get(slot)
         # Votes at different ballots make no majority together, however many they are.
@@ -134,9 +132,7 @@ class Proposals:
         return len(self._open)
 
 
-def votes_again(
-    answers: Mapping[ReplicaId, Promise], others: int, *, blank: bool
-) -> bool:
+def votes_again(answers: Mapping[ReplicaId, Promise], others: int, *, blank: bool) -> bool:
     """Tell if an acceptor in doubt may vote again, once it took over what `answers` tell.
 
     Args:
@@ -150,16 +146,16 @@ def votes_again(
     # and these have promised a higher ballot since.
     if sound >= wanted:
         return True
-    doubtful = len(answers) - sound
     if blank:
-        # Nobody remembers anything: a new group. One answer that does remember forbids it, for
-        # then this folder replaced one that had voted.
-        if any(not _is_blank(answer) for answer in answers.values()):
-            return False
+        # Nobody who answered remembers anything: a new group. One who does remember forbids it,
+        # for then this folder may stand in the place of one that had voted.
+        empty = sum(_is_empty(answer) for answer in answers.values())
+        return empty == len(answers) and others - empty < wanted
     # No majority of the others is free of doubt: the power went everywhere at once, and what
     # does not end whole was being written, so it was never answered.
+    doubtful = len(answers) - sound
     return others - doubtful < wanted
 
 
-def _is_blank(answer: Promise) -> bool:
-    return answer.doubt and not answer.chosen_until and not answer.accepted
+def _is_empty(answer: Promise) -> bool:
+    return not answer.chosen_until and not answer.snapshot and not answer.accepted

@@ -10,6 +10,7 @@ from corfu import schema
 from corfu.layout import Layout, Replica, Unit
 from corfu.types import ClusterId, Epoch, Incarnation, Offset, Range, UnitId
 
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """A layout chosen by Paxos and not yet activated: known to nobody but the replicas."""

@@ -102,9 +102,7 @@ def read_snapshot(disk: Disk) -> tuple[Slot, State]:
 
 def journal_identity(identity: ReplicaIdentity) -> JournalIdentity:
     """Return the identity that a replica's journal is bound to."""
-    return JournalIdentity(
-        identity.cluster, OWNER_REPLICA, identity.replica, identity.incarnation
-    )
+    return JournalIdentity(identity.cluster, OWNER_REPLICA, identity.replica, identity.incarnation)
 
 
 class VoteJournal:
@@ -293,7 +291,6 @@ def _recover(
             f"journal-{serial:016x}", "missing; this replica votes no more: replace it"
         )
     return recovered
-
 
 
 def snapshot_operations(slot: Slot, state: State) -> tuple[DiskOperation, ...]:

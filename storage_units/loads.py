@@ -14,9 +14,9 @@ from corfu.journal.format import DamagedRecordError, journal_name
 from corfu.types import EntryId, Offset
 
 from .index import SERIAL_AT, cell_place
-from .store import Name, Store, entry_digest
+from .store import HeldEntry, Name, Store, entry_digest
 
-Then = Callable[[Mapping[Offset, bytes], float], list[Effect]]
+Then = Callable[[Mapping[Offset, HeldEntry], float], list[Effect]]
 """Goes on with a request: takes the entries read (those that are sound) and the time."""
 
 _GAP_BYTES_MAX = 4096
@@ -30,7 +30,7 @@ _FETCH_BYTES_MAX = 2 << 20
 class _Load:
     then: Then
     waiting: int = 0
-    values: dict[Offset, bytes] = field(default_factory=dict)
+    values: dict[Offset, HeldEntry] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -102,8 +102,8 @@ class Loads:
         if record.offset != offset:
             self._store.mark_damaged(offset, cell, None)
             return
-        load.values[offset] = record.body
         name = Name(EntryId(record.entry_id), entry_digest(record.body), len(record.body))
+        load.values[offset] = HeldEntry(name, record.body)
         self._store.remember(offset, name)
 
     def _pieces(self, load: _Load, offsets: Iterable[Offset]) -> list[_Piece]:

@@ -46,6 +46,13 @@ class Name(NamedTuple):
     length: int
 
 
+class HeldEntry(NamedTuple):
+    """An entry and its name."""
+
+    name: Name
+    entry: bytes
+
+
 JUNK_NAME = Name(JUNK_ID, Digest(0), 0)
 
 _STATES = (State.EMPTY, State.DATA, State.JUNK, State.TRIMMED, State.DAMAGED, State.LOST)
@@ -111,7 +118,7 @@ class Store:
         self._names_loaded: dict[Offset, Name] = {}
         self._names_loaded_max = names_loaded_max
         self._logs = logs
-        self._cache: dict[Offset, bytes] = {}
+        self._cache: dict[Offset, HeldEntry] = {}
         self._cache_bytes = 0
         self._cache_bytes_max = cache_bytes_max
         self._pending: set[Offset] = set()
@@ -159,22 +166,25 @@ class Store:
         Names of entries at and above closed_until are always known.
         """
         cell = self.index.get(offset)
-        if cell & STATE_MASK == State.DATA:
-            return self._names.get(offset) or self._names_loaded.get(offset)
-        return JUNK_NAME
+        if cell & STATE_MASK != State.DATA:
+            return JUNK_NAME
+        name = self._names.get(offset)
+        if name is None and (held := self._cache.get(offset)) is not None:
+            return held.name
+        return name or self._names_loaded.get(offset)
 
     def suspect(self, offset: Offset) -> Name | None:
         """Return the name of a damaged or doubtful record; None if it cannot be named."""
         return self.suspicion.named.get(offset)
 
-    def entry(self, offset: Offset) -> bytes | None:
+    def held(self, offset: Offset) -> HeldEntry | None:
         """Return the entry if it is in memory."""
         return self._cache.get(offset)
 
     def length_bound(self, offset: Offset) -> int:
         """Return at least the length of the entry held at `offset`."""
-        entry = self._cache.get(offset)
-        return len(entry) if entry is not None else cell_length(self.index.get(offset))
+        held = self._cache.get(offset)
+        return len(held.entry) if held is not None else cell_length(self.index.get(offset))
 
     def durable(self, offset: Offset) -> bool:
         """Tell whether the value here, and all that is not an entry, is durable."""
@@ -196,6 +206,11 @@ class Store:
         needed = record_bytes(body_bytes)
         return needed <= journal.room(reserve=reserve) and needed <= journal.record_bytes_max()
 
+    def has_records_room(self, count: int, *, reserve: bool) -> bool:
+        """Tell whether so many records without a body surely fit."""
+        # Twice as many: the end of a file may be too short for a record that would fit in all.
+        return 2 * count * record_bytes(0) <= self.journal.room(reserve=reserve)
+
     def fits(self, body_bytes: int) -> bool:
         """Tell whether a record with such a body can ever fit a journal file."""
         return record_bytes(body_bytes) <= self.journal.record_bytes_max()
@@ -210,14 +225,13 @@ class Store:
         place = self._append(data_record(offset, epoch, entry_id, entry))
         self._note(offset, pack_cell(State.DATA, place))
         self._log_of(place.serial).offsets.append(offset)
+        name = Name(entry_id, digest, len(entry))
         if offset >= self.standing.closed_until:
-            self._names[offset] = Name(entry_id, digest, len(entry))
-        else:
-            self.remember(offset, Name(entry_id, digest, len(entry)))
+            self._names[offset] = name
         self._commits.append((self.journal.commits_begun, offset, len(entry)))
         self._pending.add(offset)
         self.uncommitted_bytes += len(entry)
-        self._keep(offset, entry)
+        self._keep(offset, HeldEntry(name, entry))
         self.fresh.append(Range(offset, Offset(offset + 1)))
         self._record_closed()
 
@@ -464,16 +478,16 @@ class Store:
             log = self._logs[serial] = FileLog()
         return log
 
-    def _keep(self, offset: Offset, entry: bytes) -> None:
+    def _keep(self, offset: Offset, held: HeldEntry) -> None:
         before = self._cache.pop(offset, None)
-        self._cache_bytes += len(entry) - (len(before) if before is not None else 0)
-        self._cache[offset] = entry
+        self._cache_bytes += len(held.entry) - (0 if before is None else len(before.entry))
+        self._cache[offset] = held
         while self._cache_bytes > self._cache_bytes_max:
             oldest = next(iter(self._cache))
             # What is not on disk yet can only be read from here.
             if oldest in self._pending:
                 break
-            self._cache_bytes -= len(self._cache.pop(oldest))
+            self._cache_bytes -= len(self._cache.pop(oldest).entry)
 
     def _settle_commits(self) -> None:
         done = self.journal.commits_done

@@ -15,7 +15,7 @@ from corfu.types import JUNK_ID, OFFSET_MAX, Address, Offset, State
 
 from .context import Context
 from .standing import Seat
-from .store import Name, entry_digest
+from .store import HeldEntry, Name, entry_digest
 
 
 class Writes:
@@ -145,7 +145,8 @@ class Writes:
             return Reason.CONFLICT
         if not store.fits(len(entry)):
             return Reason.MALFORMED
-        if store.uncommitted_bytes + len(entry) > context.settings.backlog_bytes_max:
+        backlog = store.uncommitted_bytes
+        if backlog and backlog + len(entry) > context.settings.backlog_bytes_max:
             return Reason.BUSY
         # Rule "writes are refused one journal file early": junk, seals, installs and trim marks
         # must still fit when entries do not, or a full unit could never be made less full.
@@ -165,7 +166,7 @@ class Writes:
             to = sender if isinstance(message, Write) else message.client
             return context.refuse(message, Reason.BUSY, to)
 
-        def then(_: Mapping[Offset, bytes], later: float) -> list[Effect]:
+        def then(_: Mapping[Offset, HeldEntry], later: float) -> list[Effect]:
             if isinstance(message, Write):
                 return self.write(message, sender, later)
             return self.forward(message, sender, later)

@@ -157,24 +157,31 @@ class Cluster:
         await self._refreshing.join()
         return self._layout is not before
 
-    async def ask_leader(self, message: Message, deadline: float, doing: str) -> Message:
+    async def ask_leader(
+        self, message: Message, deadline: float, doing: str, budget_s: float | None = None
+    ) -> Message:
         """Bring `message` to the leader, wherever it is; return its answer (never NotLeader).
 
         The request id stays the same: only one process grants in an epoch, so a token request
         asked at several replicas is still granted at most once.
 
+        Args:
+            message: The request.
+            deadline: When to give up.
+            doing: What for, in the error's text.
+            budget_s: How long one replica may take; None: `replica_budget_s`.
+
         Raises:
             UnavailableError: No leader answered before `deadline`.
         """
         backoff = self.backoff()
+        budget_s = budget_s or self.settings.replica_budget_s
         to = self._leader or self._leader_by_layout() or self._next_replica()
         trouble = "no replica was asked"
         redirects = 0
         while (left := deadline - self.endpoint.now()) > 0:
             try:
-                reply = await self.endpoint.ask(
-                    to, message, min(left, self.settings.replica_budget_s)
-                )
+                reply = await self.endpoint.ask(to, message, min(left, budget_s))
             except UnansweredError:
                 trouble = f"replica {to} did not answer"
                 self._leader = None

@@ -98,7 +98,7 @@ class Peer:
         and nothing could be sampled.
         """
         doublings = min(max(repetitions, self._backoff), BACKOFF_MAX)
-        waited = min(self._timeout * 2**doublings, self._settings.retransmit_s_max)
+        waited = min(self._timeout * (1 << doublings), self._settings.retransmit_s_max)
         return waited * (1 + JITTER * self._rng.random())
 
     def timed_out(self, now: float) -> None:

@@ -1,0 +1,421 @@
+"""The log as users see it: one API for a cluster's client and for the embedded log.
+
+What is common stands here: checking arguments, cutting calls into entries, turning what offsets
+hold into records and errors. What differs, each kind of log provides.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Literal, Self, assert_never, overload
+
+from corfu.client.packing import chunks
+from corfu.client.values import Value
+from corfu.config import ENTRY_BYTES_MAX
+from corfu.entry import RECORD_BYTES_MAX
+from corfu.errors import (
+    AppendError,
+    JunkError,
+    LostError,
+    TrimmedError,
+    UnwrittenError,
+    UsageError,
+)
+from corfu.types import OFFSET_MAX, Offset, Position, Record, State
+
+Place = Position | int
+"""A record's position, or an offset: then its entry's first record."""
+
+OnLost = Literal["raise", "skip"]
+
+
+class Edge(enum.Enum):
+    """A moving end of the log."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+EARLIEST = Edge.EARLIEST
+"""The first record that is not trimmed."""
+
+LATEST = Edge.LATEST
+"""Behind the last record: only what is appended from now on."""
+
+
+class Log(abc.ABC):
+    """A shared log: append records, read them back in one order, for everybody the same.
+
+    Every method may raise `UsageError` (a bad argument, a closed log, another process after a
+    fork) and `UnavailableError` (no answer before `timeout` seconds; None: the default). Made by
+    `corfu.connect` or `corfu.local`; leave it with `async with` or `close()`.
+    """
+
+    async def append(self, data: bytes, *, timeout: float | None = None) -> Position:
+        """Append one record; return its position once it is durable on every unit of its chain.
+
+        Cancelling ends the waiting, not always the append: a record that has not been packed
+        into an entry yet is taken out, another one may still be appended.
+
+        Raises:
+            NotAppendedError: It is certainly not in the log and never will be.
+            AppendUnknownError: It may be in the log: time was over before its fate was known.
+        """
+        records = (_checked(data),)
+        return (await self._append_entry(records, self._deadline(timeout)))[0]
+
+    async def append_many(
+        self, records: list[bytes] | tuple[bytes, ...], *, timeout: float | None = None
+    ) -> list[Position]:
+        """Append records in order; all or none of them, if they fit one entry (1 MiB).
+
+        More than that go entry by entry, in order: an error then carries in `appended` the
+        positions of the records before the entry that failed.
+
+        Raises:
+            NotAppendedError: The rest is certainly not in the log.
+            AppendUnknownError: The records of one entry may be in the log, later ones are not.
+        """
+        deadline = self._deadline(timeout)
+        # All are checked before the first is packed: a bad one fails the call, nobody else.
+        checked = tuple(_checked(record) for record in records)
+        appended: list[Position] = []
+        for part in chunks(checked, ENTRY_BYTES_MAX):
+            try:
+                appended += await self._append_entry(part, deadline)
+            except AppendError as error:
+                error.appended = tuple(appended)
+                raise
+        return appended
+
+    @overload
+    async def read(self, place: Position, *, timeout: float | None = None) -> Record: ...
+
+    @overload
+    async def read(self, place: int, *, timeout: float | None = None) -> tuple[Record, ...]: ...
+
+    async def read(
+        self, place: Place, *, timeout: float | None = None
+    ) -> Record | tuple[Record, ...]:
+        """Return the record at a position, or all records of the entry at an offset.
+
+        Raises:
+            UnwrittenError: Nothing is there, by a tail confirmed after the call began; or the
+                entry has no such record.
+            JunkError: The offset was filled.
+            TrimmedError: The offset was trimmed.
+            LostError: No sound copy of it is left.
+        """
+        offset = _offset_of(place)
+        value = await self._read_value(offset, self._deadline(timeout))
+        self._require_data(value)
+        if not isinstance(place, Position):
+            return _records_of(value, 0, None)
+        if place.index >= len(value.records):
+            raise UnwrittenError(offset, f"its entry has {len(value.records)} records")
+        return Record(place, value.records[place.index])
+
+    def scan(
+        self,
+        start: Place | Edge = EARLIEST,
+        end: Place | None = None,
+        *,
+        on_lost: OnLost = "raise",
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Record, None]:
+        """Iterate over the records in `[start, end)`, in order; junk is stepped over.
+
+        Ends at `end` or at the tail confirmed when the scan began, whichever comes first.
+
+        Args:
+            start: Where to begin.
+            end: Where to stop; None: at the tail.
+            on_lost: "skip" steps over offsets of which no sound copy is left.
+            timeout: Seconds that the next records may take each time.
+
+        Raises:
+            TrimmedError: A record of the range was trimmed before it was read (what EARLIEST
+                never saw does not count).
+            LostError: No sound copy of an offset is left, and `on_lost` is "raise".
+        """
+        return _one_by_one(self.scan_batches(start, end, on_lost=on_lost, timeout=timeout))
+
+    def scan_batches(
+        self,
+        start: Place | Edge = EARLIEST,
+        end: Place | None = None,
+        *,
+        on_lost: OnLost = "raise",
+        timeout: float | None = None,
+    ) -> AsyncGenerator[tuple[Record, ...], None]:
+        """Like `scan`, in batches of the records that came together: less work for each."""
+        self._check()
+        _check_start(start)
+        if end is not None:
+            _offset_of(end)
+        return self._scan(start, end, on_lost, self._patience(timeout))
+
+    def follow(
+        self, start: Place | Edge = LATEST, *, on_lost: OnLost = "raise"
+    ) -> AsyncGenerator[Record, None]:
+        """Iterate over the records from `start` on, in order, waiting for new ones, for ever.
+
+        Ends when it is cancelled, or with UsageError when the log is closed. While the cluster
+        cannot be reached it waits. Errors are those of `scan`.
+        """
+        return _one_by_one(self.follow_batches(start, on_lost=on_lost))
+
+    def follow_batches(
+        self, start: Place | Edge = LATEST, *, on_lost: OnLost = "raise"
+    ) -> AsyncGenerator[tuple[Record, ...], None]:
+        """Like `follow`, in batches of the records that came together."""
+        self._check()
+        _check_start(start)
+        return self._follow(start, on_lost)
+
+    @abc.abstractmethod
+    async def tail(self, *, linearizable: bool = True, timeout: float | None = None) -> Offset:
+        """Return the first offset not yet granted: every append that has ended lies below.
+
+        Args:
+            linearizable: Confirmed by a majority after the call began. False: perhaps of a
+                moment ago.
+            timeout: Seconds.
+        """
+
+    @abc.abstractmethod
+    async def fill(self, offset: int, *, timeout: float | None = None) -> State:
+        """Settle an offset below the tail: junk if nothing is written there.
+
+        Returns what it holds from now on: DATA, JUNK, TRIMMED or LOST.
+
+        Raises:
+            UsageError: The offset is at or above the confirmed tail.
+        """
+
+    @abc.abstractmethod
+    async def trim(self, offset: int, *, timeout: float | None = None) -> Offset:
+        """Give up every offset below `offset`; return the trim mark that every unit has.
+
+        The mark never goes back and never passes the tail.
+        """
+
+    @abc.abstractmethod
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Bring appends in flight to their end, for up to `timeout` seconds; then close.
+
+        What is not settled then raises AppendUnknownError where it is awaited. Iterators and
+        other calls end with UsageError. Closing twice is harmless.
+        """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # What each kind of log provides.
+
+    @abc.abstractmethod
+    def _check(self) -> None:
+        """Raise UsageError if the log is closed or belongs to another process."""
+
+    @abc.abstractmethod
+    def _patience(self, timeout: float | None) -> float:
+        """Return the seconds that `timeout` means."""
+
+    @abc.abstractmethod
+    def _now(self) -> float: ...
+
+    @abc.abstractmethod
+    async def _append_entry(
+        self, records: tuple[bytes, ...], deadline: float
+    ) -> tuple[Position, ...]:
+        """Append records that fit one entry, as one entry."""
+
+    @abc.abstractmethod
+    async def _read_value(self, offset: Offset, deadline: float) -> Value:
+        """Return what an offset holds; raises UnwrittenError at or above the tail."""
+
+    @abc.abstractmethod
+    async def _edges(self, deadline: float) -> tuple[Offset, Offset]:
+        """Return (trim mark, confirmed tail)."""
+
+    @abc.abstractmethod
+    def _scan_values(
+        self, start: Offset, end: Offset, timeout_s: float
+    ) -> AsyncGenerator[list[Value], None]:
+        """Yield what the offsets of `[start, end)`, below the tail, hold, in order."""
+
+    @abc.abstractmethod
+    def _follow_values(self, start: Offset) -> AsyncGenerator[list[Value], None]:
+        """Yield what the offsets from `start` on hold, in order, for ever."""
+
+    @abc.abstractmethod
+    async def _next(
+        self, values: AsyncGenerator[list[Value], None]
+    ) -> list[Value] | None:
+        """Return the next list, None after the last; UsageError once the log is closed."""
+
+    @property
+    @abc.abstractmethod
+    def _trim_mark(self) -> Offset: ...
+
+    # Common parts.
+
+    def _deadline(self, timeout: float | None) -> float:
+        self._check()
+        if timeout is not None and not timeout > 0:
+            raise UsageError(f"timeout must be above 0, not {timeout!r}")
+        return self._now() + self._patience(timeout)
+
+    async def _scan(
+        self, start: Place | Edge, end: Place | None, on_lost: OnLost, timeout_s: float
+    ) -> AsyncGenerator[tuple[Record, ...], None]:
+        trim_mark, tail = await self._edges(self._now() + timeout_s)
+        begin = _begin(start, trim_mark, tail)
+        stop = tail
+        if isinstance(end, Position):
+            stop = min(tail, Offset(end.offset + (1 if end.index else 0)))
+        elif end is not None:
+            stop = min(tail, Offset(end))
+        if begin >= stop:
+            return
+        values = self._scan_values(begin, stop, timeout_s)
+        async with aclosing(self._batches(values, start, on_lost)) as batches:
+            async for batch in batches:
+                if isinstance(end, Position) and batch[-1].position >= end:
+                    batch = tuple(record for record in batch if record.position < end)
+                if batch:
+                    yield batch
+
+    async def _follow(
+        self, start: Place | Edge, on_lost: OnLost
+    ) -> AsyncGenerator[tuple[Record, ...], None]:
+        begin = Offset(0)
+        if isinstance(start, Edge):
+            trim_mark, tail = await self._edges(self._now() + self._patience(None))
+            begin = _begin(start, trim_mark, tail)
+        else:
+            begin = _offset_of(start)
+        values = self._follow_values(begin)
+        async with aclosing(self._batches(values, start, on_lost)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _batches(
+        self, values: AsyncGenerator[list[Value], None], start: Place | Edge, on_lost: OnLost
+    ) -> AsyncGenerator[tuple[Record, ...], None]:
+        """Turn values into records; never yields an empty batch."""
+        first = start if isinstance(start, Position) else None
+        # EARLIEST is wherever the log begins, also if that moves before the first record comes.
+        may_skip_trimmed = start is EARLIEST
+        async with aclosing(values):
+            while (found := await self._next(values)) is not None:
+                batch: list[Record] = []
+                try:
+                    for value in found:
+                        if value.state is State.TRIMMED and may_skip_trimmed:
+                            continue
+                        if value.state is State.JUNK:
+                            continue
+                        if value.state is State.LOST and on_lost == "skip":
+                            continue
+                        self._require_data(value)
+                        may_skip_trimmed = False
+                        skip = first.index if first and first.offset == value.offset else 0
+                        batch += _records_of(value, skip, None)
+                except (TrimmedError, LostError):
+                    # What comes before the bad offset is good, and comes first.
+                    if batch:
+                        yield tuple(batch)
+                    raise
+                if batch:
+                    yield tuple(batch)
+
+    def _require_data(self, value: Value) -> None:
+        match value.state:
+            case State.DATA:
+                return
+            case State.JUNK:
+                raise JunkError(value.offset)
+            case State.TRIMMED:
+                raise TrimmedError(value.offset, max(self._trim_mark, Offset(value.offset + 1)))
+            case State.LOST:
+                raise LostError(value.offset)
+            case State.EMPTY | State.DAMAGED:
+                raise AssertionError(f"{value.state.name} is no value")
+            case _:
+                assert_never(value.state)
+
+
+async def _one_by_one(
+    batches: AsyncGenerator[tuple[Record, ...], None],
+) -> AsyncGenerator[Record, None]:
+    async with aclosing(batches):
+        async for batch in batches:
+            for record in batch:
+                yield record
+
+
+def _records_of(value: Value, start: int, end: int | None) -> tuple[Record, ...]:
+    offset = value.offset
+    return tuple(
+        Record(Position(offset, index), data)
+        for index, data in enumerate(value.records[start:end], start)
+    )
+
+
+def _begin(start: Place | Edge, trim_mark: Offset, tail: Offset) -> Offset:
+    match start:
+        case Edge.EARLIEST:
+            return trim_mark
+        case Edge.LATEST:
+            return tail
+        case _:
+            return _offset_of(start)
+
+
+def _checked(data: bytes) -> bytes:
+    if not isinstance(data, bytes):
+        # Lists of numbers and the like would be taken by bytes(), and be nobody's intention.
+        if not isinstance(data, bytearray | memoryview):
+            raise UsageError(f"a record must be bytes, not {type(data).__name__}")
+        data = bytes(data)
+    if len(data) > RECORD_BYTES_MAX:
+        raise UsageError(f"a record of {len(data)} bytes; the most is {RECORD_BYTES_MAX}")
+    return data
+
+
+def _check_start(start: Place | Edge) -> None:
+    if not isinstance(start, Edge):
+        _offset_of(start)
+
+
+def _offset_of(place: Place) -> Offset:
+    offset = checked_offset(place.offset if isinstance(place, Position) else place)
+    if isinstance(place, Position) and place.index < 0:
+        raise UsageError(f"a position's index is negative: {place}")
+    return offset
+
+
+def checked_offset(offset: int) -> Offset:
+    """Return `offset` if it can be one.
+
+    Raises:
+        UsageError: It is no integer, or out of range.
+    """
+    if not isinstance(offset, int) or isinstance(offset, bool):
+        raise UsageError(f"an offset is an integer, not {type(offset).__name__}")
+    if not 0 <= offset <= OFFSET_MAX:
+        raise UsageError(f"offset {offset} is not in [0, {OFFSET_MAX}]")
+    return Offset(offset)

@@ -1,0 +1,426 @@
+"""The sequencer replica: the one core, made of the Paxos group and what clients ask.
+
+Pure and synchronous; the driver runs it. What takes several requests to units (making an epoch,
+trimming, closing) is asked of the `Leader` procedures through the `Listener`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+from corfu.effects import Effect
+from corfu.journal.planner import Journal
+from corfu.messages import (
+    GetLayout,
+    GetStatus,
+    GetTail,
+    GetToken,
+    LayoutIs,
+    Message,
+    NotLeader,
+    PaxosMessage,
+    Register,
+    Registered,
+    Rejected,
+    Rejection,
+    ReplicaStatus,
+    StatusIs,
+    TailIs,
+    Trim,
+    UnitView,
+)
+from corfu.types import Address, Ballot, Epoch, Incarnation, Offset, ReplicaId, RequestId, Slot
+
+from .commands import Command, RegisterUnit, ReserveOffsets
+from .group import Group
+from .identity import ReplicaIdentity
+from .outbox import Outbox
+from .proposer import Done
+from .settings import SequencerSettings
+from .state import Outcome, State
+from .storage import Restored
+from .tokens import Answer, TokenDesk, WriteReports
+from .views import UnitViews
+
+_LAYOUT_LOST_MAX = 2_000
+
+
+class Listener(Protocol):
+    """Who runs the procedures of a leading term."""
+
+    def leading(self, ballot: Ballot) -> None:
+        """A term begins."""
+        ...
+
+    def deposed(self) -> None:
+        """The term ended."""
+        ...
+
+    def trim(self, request: Trim, sender: Address) -> None:
+        """A client asks to trim; called only while this replica grants."""
+        ...
+
+    def alarm(self, text: str) -> None:
+        """Something happened that an operator must know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _WaitingTail:
+    request: RequestId
+    sender: Address
+    round: int
+
+
+class Replica:
+    """One sequencer replica. Grants tokens only between `begin_granting` and its deposal."""
+
+    def __init__(
+        self,
+        *,
+        identity: ReplicaIdentity,
+        session: Incarnation,
+        settings: SequencerSettings,
+        restored: Restored,
+        rng: random.Random,
+        listener: Listener,
+        now: float,
+    ) -> None:
+        self.journal: Journal = restored.votes.journal
+        self.identity = identity
+        self.views = UnitViews()
+        self._settings = settings
+        self._listener = listener
+        self._out = Outbox()
+        self._desk: TokenDesk | None = None
+        self._reports = WriteReports()
+        self._tails: list[_WaitingTail] = []
+        self._group = Group(
+            identity=identity,
+            session=session,
+            settings=settings,
+            restored=restored,
+            rng=rng,
+            outbox=self._out,
+            watcher=self,
+            now=now,
+        )
+
+    # The driver's side.
+
+    def handle(self, message: Message, sender: Address, now: float) -> list[Effect]:
+        """Handle a message; never raises for what a peer sent."""
+        match message:
+            case GetToken():
+                self._on_get_token(message, sender, now)
+            case GetTail():
+                self._on_get_tail(message, sender, now)
+            case GetLayout():
+                self._on_get_layout(message, sender)
+            case GetStatus():
+                self._out.send(sender, self._status(message.request, now), ordered=False)
+            case Register():
+                self._on_register(message, sender, now)
+            case Trim():
+                self._on_trim(message, sender)
+            case _ if isinstance(message, PaxosMessage):
+                self._group.handle(message, now)
+            case _:
+                # A reply nobody waits for any more, or a message meant for a unit: no answer.
+                pass
+        return self._out.drain()
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        self._group.tick(now)
+        if self._desk is not None and not self._paused:
+            self._answer(self._desk.serve(now))
+            self._reserve(now)
+        return self._out.drain()
+
+    def fetched(self, ticket: int, data: bytes | None, now: float) -> list[Effect]:
+        """Take what a `Fetch` read; a replica never asks for one."""
+        raise AssertionError(f"no fetch was asked for (ticket {ticket}, {data!r}, {now})")
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is wanted."""
+        waiting = self._desk.deadline if self._desk is not None and not self._paused else None
+        return self._group.deadline if waiting is None else min(self._group.deadline, waiting)
+
+    # The procedures' side.
+
+    @property
+    def group(self) -> Group:
+        """The Paxos group, to look at."""
+        return self._group
+
+    @property
+    def state(self) -> State:
+        """The applied state."""
+        return self._group.state
+
+    @property
+    def ballot(self) -> Ballot:
+        """The ballot it leads with, else the promised one."""
+        return self._group.ballot
+
+    @property
+    def leads(self) -> bool:
+        """Tell if a term is going on."""
+        return self._group.leads
+
+    @property
+    def tail(self) -> Offset | None:
+        """The first offset not yet granted; None unless this replica grants."""
+        return None if self._desk is None else self._desk.next
+
+    @property
+    def window_end(self) -> Offset:
+        """What units may believe: no offset at or above it is granted yet."""
+        return self.state.reserved_until
+
+    def propose(self, command: Command, done: Done, now: float) -> list[Effect]:
+        """Propose a command; `done` hears its applied outcome, None if that stays unknown."""
+        self._group.propose(command, done, now)
+        return self._out.drain()
+
+    def begin_granting(self, now: float) -> list[Effect]:
+        """Grant tokens of the active epoch, which this very term has activated."""
+        active = self.state.active
+        # Only the process that won this ballot, had its own intent activated under it and has
+        # not restarted since: it alone knows that none of the window's offsets was granted.
+        assert self._group.leads
+        assert active.epoch
+        assert active.leader.ballot == self._group.ballot
+        assert self._desk is None or self._desk.epoch < active.epoch
+        old = self._desk
+        self._desk = TokenDesk(
+            active.epoch, active.first_offset, self.state.reserved_until, self._settings,
+            self._reports,
+        )  # fmt: skip
+        if old is not None:
+            for request, sender in old.waiting():
+                self._answer(self._desk.ask(request, sender, now, paused=False))
+        # The followers hear of the new layout now, not at the next heartbeat.
+        self._group.begin_round(now)
+        return self._out.drain()
+
+    def step_down(self, now: float, rest_s: float) -> list[Effect]:
+        """Stop leading, and let others try first for `rest_s` seconds."""
+        self._group.step_down(now, rest_s=rest_s)
+        return self._out.drain()
+
+    def snapshot_saved(self, slot: Slot, now: float) -> list[Effect]:
+        """Note that the snapshot as of `slot` is durable."""
+        self._group.snapshot_saved(slot, now)
+        return self._out.drain()
+
+    # What the group tells (the Watcher's side).
+
+    def leading(self, ballot: Ballot, now: float) -> None:
+        """A term begins."""
+        self._listener.leading(ballot)
+
+    def deposed(self) -> None:
+        """Grant no more, and send who waits elsewhere."""
+        self._listener.deposed()
+        if self._desk is not None:
+            for request, sender in self._desk.waiting():
+                self._not_leader(request.request, sender)
+            self._desk.close()
+            self._desk = None
+        for waiting in self._tails:
+            self._not_leader(waiting.request, waiting.sender)
+        self._tails.clear()
+
+    def applied(self, now: float) -> None:
+        """Hold the desk to the state."""
+        desk = self._desk
+        if desk is not None and self.state.active.epoch != desk.epoch:
+            # Its epoch is over: units are sealed against its tokens. Who waits is told when the
+            # new epoch's desk opens.
+            desk.window_end = desk.next
+
+    def confirmed(self, now: float) -> None:
+        """Answer who waits for the tail, as far as a majority has confirmed the leader."""
+        if self._desk is None:
+            return
+        ready = [w for w in self._tails if w.round <= self._group.confirmed_round]
+        self._tails = [w for w in self._tails if w.round > self._group.confirmed_round]
+        for waiting in ready:
+            self._send_tail(waiting.request, waiting.sender, now)
+        if self._tails and self._group.round == self._group.confirmed_round:
+            self._group.begin_round(now)
+
+    def told(self, replica: ReplicaId, views: tuple[UnitView, ...], now: float) -> None:
+        """Note how another replica sees the units."""
+        self.views.told(replica, views, now)
+
+    def own_views(self, now: float) -> tuple[UnitView, ...]:
+        """Return how this replica sees the units."""
+        return self.views.own(now)
+
+    def alarm(self, text: str) -> None:
+        """Pass an alarm on."""
+        self._listener.alarm(text)
+
+    # What clients, units and tools ask.
+
+    def _on_get_token(self, message: GetToken, sender: Address, now: float) -> None:
+        desk = self._desk
+        if desk is None:
+            self._not_leader(message.request, sender)
+            return
+        if not self.state.active.open_segment.chains and message.epoch == desk.epoch:
+            text = "no chain has enough units; add units or wait until they are back"
+            self._reject(message.request, sender, Rejection.NO_CHAINS, text)
+            return
+        self._answer(desk.ask(message, sender, now, paused=self._paused))
+        if not self._paused:
+            self._reserve(now)
+
+    @property
+    def _paused(self) -> bool:
+        # From the intent on until seals arrive tokens of this epoch could still be used, but
+        # most would be lost: who asks now is served by the next epoch.
+        return self.state.intent is not None or (
+            self._desk is not None and self._desk.epoch != self.state.active.epoch
+        )
+
+    def _reserve(self, now: float) -> None:
+        desk = self._desk
+        if desk is None or not self.state.active.open_segment.chains:
+            return
+        until = desk.reserve(now)
+        if until is None:
+            return
+        epoch, ballot = desk.epoch, self._group.ballot
+
+        def done(outcome: Outcome | None) -> None:
+            if self._desk is desk:
+                accepted = outcome is not None and outcome.accepted
+                self._answer(desk.reserved(until if accepted else None, now))
+
+        self._group.propose(ReserveOffsets(epoch, ballot, until), done, now)
+
+    def _on_get_tail(self, message: GetTail, sender: Address, now: float) -> None:
+        if self._desk is None:
+            self._not_leader(message.request, sender)
+        elif not message.linearizable:
+            self._send_tail(message.request, sender, now)
+        elif any(waiting.request == message.request for waiting in self._tails):
+            # Sent again: the round that it waits for is later than the first copy, which is
+            # enough.
+            return
+        elif len(self._tails) >= self._settings.waiting_max:
+            self._reject(message.request, sender, Rejection.BUSY, "too many wait")
+        else:
+            # A round begun before the request came proves nothing: a successor may have been
+            # activated, and have completed appends, between that round and the request.
+            self._tails.append(_WaitingTail(message.request, sender, self._group.round + 1))
+            if self._group.round == self._group.confirmed_round:
+                self._group.begin_round(now)
+
+    def _send_tail(self, request: RequestId, to: Address, now: float) -> None:
+        desk = self._desk
+        assert desk is not None
+        reply = TailIs(
+            request, desk.epoch, desk.next, self.state.trim_mark, self.state.closed_until,
+            self._reports.p99_us(now), self._reports.lost_permille(),
+        )  # fmt: skip
+        self._out.send(to, reply, ordered=False)
+
+    def _on_get_layout(self, message: GetLayout, sender: Address) -> None:
+        # Activated layouts only: an intent that clients used could yet be replaced by another.
+        layout = self.state.activated
+        known = layout is not None and layout.epoch > message.newer_than
+        reply = LayoutIs(
+            message.request,
+            layout.epoch if layout is not None else Epoch(0),
+            layout if known else None,
+            self._leader_address(),
+            self.state.trim_mark,
+            self.state.closed_until,
+            self.state.lost[:_LAYOUT_LOST_MAX],
+        )
+        self._out.send(sender, reply, ordered=False)
+
+    def _on_register(self, message: Register, sender: Address, now: float) -> None:
+        unit = message.unit
+        listed = [
+            u
+            for u in self.state.active.units
+            if (u.id, u.incarnation) == (unit.id, unit.incarnation)
+        ]
+        reply = Registered(
+            message.request,
+            self.state.active.epoch,
+            bool(listed),
+            bool(listed) and listed[0].address != unit.address,
+            self.state.left_bound(unit.id, unit.incarnation),
+        )
+        self._out.send(sender, reply, ordered=False)
+        if self._group.leads and not listed and unit not in self.state.registered:
+            self._group.propose(RegisterUnit(unit), lambda outcome: None, now)
+
+    def _on_trim(self, message: Trim, sender: Address) -> None:
+        if self._desk is None:
+            self._not_leader(message.request, sender)
+        else:
+            self._listener.trim(message, sender)
+
+    def _status(self, request: RequestId, now: float) -> StatusIs:
+        state, group = self.state, self._group
+        return StatusIs(
+            request=request,
+            replica=group.id,
+            granting=self._desk is not None,
+            ballot=group.ballot,
+            chosen_until=group.applied,
+            applied=group.applied,
+            layout=state.active,
+            pending_epoch=state.intent.layout.epoch if state.intent is not None else None,
+            tail=self.tail,
+            reserved_until=state.reserved_until,
+            closed_until=state.closed_until,
+            trim_mark=state.trim_mark,
+            lost=state.lost[:_LAYOUT_LOST_MAX],
+            units=tuple(
+                self.views.status(unit, now) for unit in (*state.active.units, *state.registered)
+            ),
+            replicas=tuple(
+                ReplicaStatus(member.id, member.address, self._heard_ms(member.id, now))
+                for member in state.replicas
+            ),
+        )
+
+    def _heard_ms(self, replica: ReplicaId, now: float) -> int | None:
+        if replica == self._group.id:
+            return 0
+        heard = self._group.heard_at.get(replica)
+        return None if heard is None else max(0, round((now - heard) * 1000))
+
+    def _leader_address(self) -> Address | None:
+        for member in self.state.replicas:
+            if member.id == self._group.leader:
+                return member.address
+        return None
+
+    def _not_leader(self, request: RequestId, to: Address) -> None:
+        leader = self._group.leader
+        # A leader that does not grant yet is none that clients could use.
+        address = self._leader_address() if leader != self._group.id else None
+        self._out.send(to, NotLeader(request, self.state.active.epoch, address), ordered=False)
+
+    def _reject(self, request: RequestId, to: Address, reason: Rejection, text: str) -> None:
+        reply = Rejected(request, self.state.active.epoch, reason, text)
+        self._out.send(to, reply, ordered=False)
+
+    def _answer(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            # The window was chosen by a majority's durable votes: nothing of the grant waits for
+            # this replica's own disk.
+            self._out.send(answer.to, answer.message, ordered=False)

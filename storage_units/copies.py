@@ -1,0 +1,136 @@
+"""Values asked of another unit: for a fill that names what is lacking here, or for a repair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from corfu.config import HELD_MAX
+from corfu.effects import Effect, Send
+from corfu.messages import Copy, Entries
+from corfu.types import Address, Digest, EntryId, Epoch, Incarnation, Offset, RequestId, State
+
+from .settings import UnitSettings
+from .store import Store, entry_digest
+
+Then = Callable[[float], list[Effect]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One value to copy: only an entry with this id and digest will do."""
+
+    offset: Offset
+    entry_id: EntryId
+    digest: Digest
+
+
+@dataclass(slots=True)
+class _Copying:
+    origin: RequestId
+    source: Address
+    epoch: Epoch
+    wanted: dict[Offset, Wanted]
+    reserve: bool
+    expires: float
+    then: Then
+
+
+class Copies:
+    """The copies under way, bounded; keyed by the request that needs them.
+
+    Nothing is repeated from here: the request that needs the values comes again, if it matters,
+    and then asks again for what still lacks. What came is kept either way.
+    """
+
+    def __init__(self, store: Store, settings: UnitSettings, session: Incarnation) -> None:
+        self._store = store
+        self._settings = settings
+        self._session = session
+        self._sequence = 0
+        self._asked: dict[RequestId, _Copying] = {}
+
+    @property
+    def deadline(self) -> float | None:
+        """When the first of them is given up."""
+        return min((copying.expires for copying in self._asked.values()), default=None)
+
+    def new_request(self) -> RequestId:
+        """Return a request id of this unit's own."""
+        self._sequence += 1
+        return RequestId(self._session, self._sequence)
+
+    def start(
+        self,
+        origin: RequestId,
+        source: Address,
+        epoch: Epoch,
+        wanted: Sequence[Wanted],
+        then: Then,
+        now: float,
+        *,
+        reserve: bool,
+    ) -> list[Effect]:
+        """Ask `source` for what is wanted; `then` once all of it is stored here.
+
+        Args:
+            origin: The request that needs it; takes the place of an earlier start for it.
+            source: A unit of the chain.
+            epoch: The epoch that admitted the request.
+            wanted: What to copy.
+            then: Goes on with the request.
+            now: The time.
+            reserve: The values may use the journal's last file.
+        """
+        for request in [r for r, copying in self._asked.items() if copying.origin == origin]:
+            del self._asked[request]
+        if len(self._asked) >= self._settings.copies_max:
+            del self._asked[next(iter(self._asked))]
+        by_offset = {each.offset: each for each in wanted}
+        expires = now + self._settings.copy_s_max
+        return self._ask(_Copying(origin, source, epoch, by_offset, reserve, expires, then))
+
+    def received(self, message: Entries, sender: Address, now: float) -> list[Effect]:
+        """Take the answer of a Copy; store what is sound and wanted."""
+        copying = self._asked.pop(message.request, None)
+        if copying is None or copying.epoch != message.epoch or copying.source != sender:
+            return []
+        before = len(copying.wanted)
+        for entry in message.entries:
+            wanted = copying.wanted.get(entry.offset)
+            if wanted is None or entry.state is not State.DATA:
+                continue
+            # Rule "copies are verified": exactly the entry that the head named, whole.
+            if entry.entry_id != wanted.entry_id or entry_digest(entry.entry) != wanted.digest:
+                continue
+            if self._take(copying, wanted, entry.entry):
+                del copying.wanted[entry.offset]
+        if not copying.wanted:
+            return copying.then(now)
+        # A reply carries as many values as fit; without progress the source lacks them, too.
+        return self._ask(copying) if len(copying.wanted) < before else []
+
+    def sealed(self) -> None:
+        """Drop all: what an old epoch admitted is not completed in a new one."""
+        self._asked.clear()
+
+    def expire(self, now: float) -> None:
+        """Drop those that waited too long."""
+        for request in [r for r, copying in self._asked.items() if copying.expires <= now]:
+            del self._asked[request]
+
+    def _take(self, copying: _Copying, wanted: Wanted, entry: bytes) -> bool:
+        store, offset = self._store, wanted.offset
+        if store.state(offset) not in (State.EMPTY, State.DAMAGED):
+            # A forward brought it meanwhile, or it was trimmed; the request will see.
+            return True
+        if not store.has_room(len(entry), reserve=copying.reserve):
+            return False
+        store.put_data(offset, copying.epoch, wanted.entry_id, wanted.digest, entry)
+        return True
+
+    def _ask(self, copying: _Copying) -> list[Effect]:
+        request = self.new_request()
+        self._asked[request] = copying
+        offsets = tuple(sorted(copying.wanted)[:HELD_MAX])
+        return [Send(copying.source, Copy(request, copying.epoch, offsets[0], offsets))]

@@ -1,0 +1,48 @@
+"""Making the data folders of a local cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from corfu.layout import Replica, Unit
+from corfu.runtime.disk import FileDisk
+from corfu.sequencer.identity import Bootstrap
+from corfu.sequencer.process import format_replica
+from corfu.storage_units.process import format_unit
+from corfu.storage_units.settings import UnitSettings
+from corfu.types import Address, ClusterId, Incarnation, ReplicaId, SyncMode, UnitId
+
+CHAIN_UNITS_MIN = 2
+"""Fewest units with which a chain takes appends, unless it was made with fewer."""
+
+
+def format_folders(
+    folder: Path,
+    *,
+    sequencers: Mapping[int, Address],
+    units: Mapping[int, Address],
+    chains: Sequence[Sequence[int]],
+    sync: SyncMode,
+) -> None:
+    """Format one folder for each replica and unit, all of one new cluster.
+
+    Raises:
+        OSError: no space, or a folder cannot be written.
+    """
+    cluster = ClusterId(os.urandom(8))
+    bootstrap = Bootstrap(
+        cluster=cluster,
+        replicas=tuple(
+            Replica(ReplicaId(id_), Incarnation(os.urandom(16)), address)
+            for id_, address in sequencers.items()
+        ),
+        units=tuple(
+            Unit(UnitId(id_), Incarnation(os.urandom(16)), address)
+            for id_, address in units.items()
+        ),
+        chains=tuple(tuple(UnitId(id_) for id_ in chain) for chain in chains),
+        sync=sync,
+        min_replicas=min(CHAIN_UNITS_MIN, *(len(chain) for chain in chains)),
+    )
