@@ -4,6 +4,8 @@ What is common stands here: checking arguments, cutting calls into entries, turn
 hold into records and errors. What differs, each kind of log provides.
 """
 
+# ruff: noqa: ASYNC109 - a timeout says what became of the call; asyncio.timeout cannot.
+
 from __future__ import annotations
 
 import abc
@@ -261,9 +263,7 @@ class Log(abc.ABC):
         """Yield what the offsets from `start` on hold, in order, for ever."""
 
     @abc.abstractmethod
-    async def _next(
-        self, values: AsyncGenerator[list[Value], None]
-    ) -> list[Value] | None:
+    async def _next(self, values: AsyncGenerator[list[Value], None]) -> list[Value] | None:
         """Return the next list, None after the last; UsageError once the log is closed."""
 
     @property

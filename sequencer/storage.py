@@ -24,7 +24,8 @@ from corfu.journal.format import (
     RecordHeader,
     record_bytes,
 )
-from corfu.journal.planner import Journal, replace_file
+from corfu.journal.files import replace_file
+from corfu.journal.planner import Journal
 from corfu.journal.recovery import Recovered, create, recover
 from corfu.ports import Disk, DiskOperation
 from corfu.types import NO_BALLOT, Ballot, ReplicaId, Slot
@@ -54,6 +55,7 @@ _FLAG_SETTLED = 2
 
 _BALLOT = struct.Struct(">QQ")
 _NO_ID = bytes(16)
+_NO_SLOT = Slot(0)
 _SNAPSHOT_MAGIC = b"CORFUSNP"
 _SNAPSHOT_VERSION = 1
 _SNAPSHOT = struct.Struct("<8sHQQ")
@@ -162,7 +164,7 @@ class _Replayed:
     blank: bool = False
     accepted: dict[Slot, tuple[Ballot, bytes]] = field(default_factory=dict)
     chosen: dict[Slot, bytes] = field(default_factory=dict)
-    hint: Slot = Slot(0)
+    hint: Slot = _NO_SLOT
     slots: dict[int, int] = field(default_factory=dict)
     acceptor: Acceptor | None = None
 

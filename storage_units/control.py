@@ -130,9 +130,7 @@ class Control:
         standing.window_end = max(standing.window_end, message.window_end)
         store.raise_marks(message.trim_mark, message.closed_until)
         store.put_lost(message.lost)
-        installed = Installed(
-            message.request, standing.sealed, standing.unit, standing.incarnation
-        )
+        installed = Installed(message.request, standing.sealed, standing.unit, standing.incarnation)
         return [Send(sender, installed)]
 
     def _cannot_install(self, layout: Layout) -> Reason | None:

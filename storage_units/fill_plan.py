@@ -6,6 +6,7 @@ Pure: looks at the store, changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from corfu.config import HELD_MAX
 from corfu.messages import FillList, HeldOffset
@@ -69,12 +70,10 @@ def plan_at_head(
     held: list[HeldOffset] = []
     unnamed: list[Offset] = []
     trimmed_below = store.standing.trim_mark
-    looked_at = 0
-    for number in seat.offsets(max(start, trimmed_below), end):
+    for looked_at, number in enumerate(seat.offsets(max(start, trimmed_below), end)):
         offset = Offset(number)
         if looked_at == offsets_max or len(held) + len(unnamed) == HELD_MAX:
             return HeadPlan(offset, junk.ranges(), empty.ranges(), tuple(held), tuple(unnamed))
-        looked_at += 1
         match store.state_at_head(offset):
             case State.EMPTY:
                 junk.add(offset)
@@ -92,9 +91,7 @@ def plan_at_head(
             case State.DAMAGED:
                 # Rule "the range ends before a damaged offset": it must not be filled, since an
                 # acknowledged entry may have stood there.
-                return HeadPlan(
-                    offset, junk.ranges(), empty.ranges(), tuple(held), tuple(unnamed)
-                )
+                return HeadPlan(offset, junk.ranges(), empty.ranges(), tuple(held), tuple(unnamed))
             case State.TRIMMED:
                 raise AssertionError("the walk begins at the trim mark")
     return HeadPlan(end, junk.ranges(), empty.ranges(), tuple(held), tuple(unnamed))
@@ -189,4 +186,4 @@ def list_is_sane(seat: Seat, message: FillList, offsets_max: int) -> bool:
 
 
 def _ascending(parts: list[Range]) -> bool:
-    return all(a.end <= b.start for a, b in zip(parts, parts[1:], strict=False))
+    return all(a.end <= b.start for a, b in pairwise(parts))

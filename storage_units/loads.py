@@ -128,4 +128,3 @@ class Loads:
             else:
                 pieces.append(_Piece(load, serial, position, end, [(position, cell, offset)]))
         return pieces
-

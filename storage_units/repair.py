@@ -83,9 +83,7 @@ class Repair:
             return False
         return self._context.standing.seat_of(offset) is None
 
-    def _load_first(
-        self, message: Inspect, offsets: list[Offset], sender: Address
-    ) -> list[Effect]:
+    def _load_first(self, message: Inspect, offsets: list[Offset], sender: Address) -> list[Effect]:
         if self._context.loads.full:
             return self._refuse_inspect(message, Reason.BUSY, sender)
 
@@ -94,9 +92,7 @@ class Repair:
 
         return self._context.loads.start(offsets, then)
 
-    def _refuse_inspect(
-        self, message: Inspect, reason: Reason, sender: Address
-    ) -> list[Effect]:
+    def _refuse_inspect(self, message: Inspect, reason: Reason, sender: Address) -> list[Effect]:
         sealed = self._context.standing.sealed
         return [Send(sender, Refused(message.request, sealed, message.start, reason))]
 

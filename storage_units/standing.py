@@ -110,6 +110,10 @@ class _Written:
     frozen: bool
 
 
+_NO_EPOCH = Epoch(0)
+_START = Offset(0)
+
+
 @dataclass(slots=True)
 class Standing:
     """The unit's small state: all that is not about a single offset. Owned by one unit.
@@ -122,15 +126,15 @@ class Standing:
     unit: UnitId
     incarnation: Incarnation
     sync: SyncMode
-    sealed: Epoch = Epoch(0)
-    epoch_before: Epoch = Epoch(0)
+    sealed: Epoch = _NO_EPOCH
+    epoch_before: Epoch = _NO_EPOCH
     layout: Layout | None = None
-    trim_mark: Offset = Offset(0)
-    closed_until: Offset = Offset(0)
-    window_end: Offset = Offset(0)
+    trim_mark: Offset = _START
+    closed_until: Offset = _START
+    window_end: Offset = _START
     lost: list[Range] = field(default_factory=list)
     frozen: bool = False
-    recovered_epoch: Epoch = Epoch(0)
+    recovered_epoch: Epoch = _NO_EPOCH
     """The epoch this process was sealed for when it started; 0 in a fresh folder."""
     served: bool = False
     """An epoch newer than `recovered_epoch` was sealed and installed since the start."""

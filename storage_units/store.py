@@ -289,9 +289,7 @@ class Store:
             return
         name = self._names.get(offset) or self._names_loaded.get(offset)
         if name is None and header is not None and header.offset == offset:
-            name = Name(
-                EntryId(header.entry_id), Digest(header.body_digest), header.body_bytes
-            )
+            name = Name(EntryId(header.entry_id), Digest(header.body_digest), header.body_bytes)
         self.index.set(offset, cell & ~STATE_MASK | State.DAMAGED)
         self.suspicion.named[offset] = name
         self._names.pop(offset, None)
@@ -393,9 +391,7 @@ class Store:
     def reclaim(self) -> int:
         """Forget what was trimmed, up to a bound of work; returns how many files it released."""
         if self._reclaiming:
-            self._reclaiming = not self.index.drop_below(
-                self.standing.trim_mark, _RECLAIM_BLOCKS
-            )
+            self._reclaiming = not self.index.drop_below(self.standing.trim_mark, _RECLAIM_BLOCKS)
         return self.release_dead()
 
     def release_dead(self) -> int:
@@ -455,6 +451,10 @@ class Store:
     def index_written(self, serial: int) -> None:
         """Note that the index file of `serial` is durable."""
         self.indexed.add(serial)
+        self._logs.pop(serial, None)
+
+    def give_up_index(self, serial: int) -> None:
+        """Do without an index file of `serial`: a restart reads the journal file itself."""
         self._logs.pop(serial, None)
 
     def stale_indexes(self) -> list[int]:
@@ -545,5 +545,3 @@ def entry_digest(entry: bytes) -> Digest:
 def held_digest(offset: Offset, entry_id: EntryId) -> int:
     """Return what one held offset adds (by xor) to the digest of its block."""
     return xxh3_64_intdigest(offset.to_bytes(8, "big") + entry_id)
-
-

@@ -49,9 +49,7 @@ class Writes:
             return context.refuse(message, Reason.ABOVE_WINDOW, sender)
         return self._write_at(message, seat, sender, now)
 
-    def _write_at(
-        self, message: Write, seat: Seat, sender: Address, now: float
-    ) -> list[Effect]:
+    def _write_at(self, message: Write, seat: Seat, sender: Address, now: float) -> list[Effect]:
         context, offset = self._context, message.offset
         store = context.store
         match store.state_at_head(offset):
@@ -154,9 +152,7 @@ class Writes:
             return context.no_room()
         return None
 
-    def _load_first(
-        self, message: Write | Forward, sender: Address, now: float
-    ) -> list[Effect]:
+    def _load_first(self, message: Write | Forward, sender: Address, now: float) -> list[Effect]:
         """Read the name of the old entry at the message's offset, then handle it anew.
 
         Anew, from the epoch on: as if it had only come now.

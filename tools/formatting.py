@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corfu.layout import Replica, Unit
 from corfu.runtime.disk import FileDisk
-from corfu.sequencer.identity import Bootstrap
+from corfu.sequencer.bootstrap import Bootstrap
 from corfu.sequencer.process import format_replica
 from corfu.storage_units.process import format_unit
 from corfu.storage_units.settings import UnitSettings

@@ -189,9 +189,9 @@ class Appender:
         )
 
     def _note_idle(self) -> None:
-        if self._idle is not None and not self._idle.done():
-            if not self._queue and not self._entries:
-                self._idle.set_result(None)
+        idle = not self._queue and not self._entries
+        if idle and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     # Deadlines.
 

@@ -199,9 +199,7 @@ class ChainReader:
 
     async def _repair(self, offset: Offset) -> None:
         # What the head forwards is the repair; if the head itself is damaged, it refuses.
-        await ask_fill(
-            self._cluster, offset, self._settings.unit_budget_s, only_if_written=True
-        )
+        await ask_fill(self._cluster, offset, self._settings.unit_budget_s, only_if_written=True)
 
     async def _ask(self, to: Address, message: Read | Fill | Copy, wait_s: float) -> Message:
         try:
@@ -243,5 +241,3 @@ def _decode(entry: Entry) -> Value:
         # format. No other copy will read better.
         raise ConflictError(f"offset {entry.offset} holds an unreadable entry: {error}") from error
     return Value(entry.offset, State.DATA, body.records, len(entry.entry))
-
-

@@ -16,7 +16,7 @@ from corfu.errors import UnavailableError
 from corfu.layout import Layout, problems
 from corfu.messages import GetLayout, GetTail, LayoutIs, Message, NotLeader, Rejected, TailIs
 from corfu.ports import Clock, Network, UnansweredError
-from corfu.types import Address, Epoch, Offset
+from corfu.types import Address, ClusterId, Epoch, Offset
 
 T = TypeVar("T")
 
@@ -85,8 +85,10 @@ class Cluster:
         settings: ClientSettings,
         rng: random.Random,
         sequencers: tuple[Address, ...],
+        on_cluster: Callable[[ClusterId], None] | None = None,
     ) -> None:
         assert sequencers
+        self._on_cluster = on_cluster
         self.endpoint = endpoint
         self.settings = settings
         self.rng = rng
@@ -275,6 +277,8 @@ class Cluster:
         # Never back an epoch: a lagging replica's layout could call a granted offset ungranted.
         if held is not None and (layout.epoch <= held.epoch or layout.cluster != held.cluster):
             return
+        if held is None and self._on_cluster is not None:
+            self._on_cluster(layout.cluster)
         self._layout = layout
         self._leader = reply.leader
         # Everything below T was granted or will never be: it is below the tail.

@@ -41,30 +41,32 @@ class Reader:
             UnwrittenError: It is at or above a tail confirmed after this call began.
             UnavailableError: No answer before `deadline`.
         """
-        # A tail seen before proves that an offset is below the tail, never that it is not.
-        below = offset < self._cluster.tail_seen
         wait = HoleWait()
         backoff = self._cluster.backoff()
         while True:
             try:
-                span, found = await self._read_one(offset)
-                if offset in found.values:
-                    return found.values[offset]
-                if not found.damaged and not below:
-                    tail = await self._cluster.confirmed_tail(deadline)
-                    if offset >= tail.tail:
-                        raise UnwrittenError(offset)
-                    below = True
-                if span is None:
-                    raise Retry(f"the layout has no chain for {offset} yet")
-                await self.chains.complete(span, found, found.holes((offset,)), wait)
-                if offset not in found.values:
-                    found = (await self._read_one(offset))[1]
-                if offset in found.values:
-                    return found.values[offset]
-                raise Retry(f"offset {offset} was completed and is not at its tail unit")
+                return await self._try_offset(offset, wait, deadline)
             except Retry as retry:
                 await self.pause(retry, backoff, deadline)
+
+    async def _try_offset(self, offset: Offset, wait: HoleWait, deadline: float) -> Value:
+        span, found = await self._read_one(offset)
+        if offset in found.values:
+            return found.values[offset]
+        # A tail seen before proves that an offset is below the tail, never that it is not: for
+        # that it must be confirmed in a round begun after the read began.
+        if not found.damaged and offset >= self._cluster.tail_seen:
+            tail = await self._cluster.confirmed_tail(deadline)
+            if offset >= tail.tail:
+                raise UnwrittenError(offset)
+        if span is None:
+            raise Retry(f"the layout has no chain for {offset} yet")
+        await self.chains.complete(span, found, found.holes((offset,)), wait)
+        if offset not in found.values:
+            found = (await self._read_one(offset))[1]
+        if offset not in found.values:
+            raise Retry(f"offset {offset} was completed and is not at its tail unit")
+        return found.values[offset]
 
     async def pause(self, retry: Retry, backoff: Backoff, deadline: float | None) -> None:
         """Get ready for another try: ask another replica for the layout, wait a moment.
@@ -136,22 +138,28 @@ class Reader:
         wait = HoleWait()
         backoff = self._cluster.backoff()
         while True:
-            layout = self._cluster.layout
-            segment = layout.segment_of(start)
-            stop = end if segment.end is None else Offset(min(end, segment.end))
-            spans = [s for s in spans_of(layout, segment) if s.offsets(start, stop)]
-            share = self._settings.window_bytes // max(1, len(spans))
             try:
-                if not spans:
-                    raise Retry(f"the layout has no chain for {start} yet")
-                ends = await _all_of(
-                    [self._read_span(span, start, stop, share, values, wait) for span in spans]
-                )
+                reached = await self._try_window(start, end, values, wait)
             except Retry as retry:
                 await self.pause(retry, backoff, deadline)
                 continue
-            reached = min(ends)
             return [values[o] for o in sorted(values) if o < reached], reached
+
+    async def _try_window(
+        self, start: Offset, end: Offset, values: dict[Offset, Value], wait: HoleWait
+    ) -> Offset:
+        layout = self._cluster.layout
+        segment = layout.segment_of(start)
+        stop = end if segment.end is None else Offset(min(end, segment.end))
+        spans = [s for s in spans_of(layout, segment) if s.offsets(start, stop)]
+        if not spans:
+            raise Retry(f"the layout has no chain for {start} yet")
+        share = self._settings.window_bytes // len(spans)
+        return min(
+            await _all_of(
+                [self._read_span(span, start, stop, share, values, wait) for span in spans]
+            )
+        )
 
     async def _read_one(self, offset: Offset) -> tuple[Span | None, Found]:
         layout = self._cluster.layout
@@ -161,9 +169,7 @@ class Reader:
             return None, Found()
         span = spans_of(layout, segment)[offset % len(segment.chains)]
         end = Offset(offset + 1)
-        found, _ = await self.chains.read(
-            span, offset, end, bytes_max=self._settings.read_bytes
-        )
+        found, _ = await self.chains.read(span, offset, end, bytes_max=self._settings.read_bytes)
         return span, found
 
     async def _read_span(

@@ -86,6 +86,7 @@ class Transfer(Timed):
         "_flying",
         "_held",
         "_layout",
+        "_queued",
         "_sent",
         "_sent_at",
         "_serial",
@@ -125,23 +126,25 @@ class Transfer(Timed):
         fragments = self._layout[0]
         self._sent_at = [0.0] * fragments
         self._serial = 0
-        # May also name fragments that have arrived since; those are skipped.
+        # In the order of sending; those that turn out to have arrived are skipped.
         self._unsent = deque(range(fragments))
-        # Sets of fragments, as bits of integers.
+        # Sets of fragments, as bits of integers. `queued` is what `unsent` names.
+        self._queued = (1 << fragments) - 1
         self._sent = self._twice = self._flying = self._held = 0
 
     @property
     def next_size(self) -> int:
         """Length of the next frame to send; 0 if all that is known to be missing is under way."""
-        unsent, away = self._unsent, self._held | self._flying
-        while unsent and away >> unsent[0] & 1:
-            unsent.popleft()
+        unsent = self._unsent
+        while unsent and self._held >> unsent[0] & 1:
+            self._queued ^= 1 << unsent.popleft()
         return self._size(unsent[0]) if unsent else 0
 
     def next_frame(self, cluster: ClusterId, now: float) -> tuple[bytes, bool]:
         """Return the next frame to send, and whether it was sent before. `next_size` is not 0."""
         number = self._unsent.popleft()
         bit = 1 << number
+        self._queued ^= bit
         again = bool(self._sent & bit)
         self._twice |= self._sent & bit
         self._sent |= bit
@@ -181,22 +184,26 @@ class Transfer(Timed):
         have evicted what it had.
         """
         before = self.in_flight
-        fragments = self._layout[0]
-        everything = (1 << fragments) - 1
+        everything = (1 << self._layout[0]) - 1
         if ack.state == UNKNOWN:
             arrived, spoken_of = 0, everything
         else:
             arrived = ((1 << ack.base) - 1 | ack.bits << ack.base) & everything
             spoken_of = (1 << ack.base + ack.covered) - 1 & everything
-        self._land(arrived)
         self._held |= arrived
-        if self.answers_probe(ack):
-            self.probe_sent_at = None
-            missing = spoken_of & ~arrived
-            lost = missing & (self._flying | self._held)
-            self._land(missing)
-            self._held &= ~missing
-            self._unsent.extend(_numbers(lost))
+        if not self.answers_probe(ack):
+            self._land(arrived)
+            return before - self.in_flight
+        self.probe_sent_at = None
+        # All was sent a timeout ago or more. What the ack has no room for will be settled by a
+        # later one; in flight it is not, and must not keep what is known to be missing out of
+        # the window.
+        self._land(self._flying)
+        missing = spoken_of & ~arrived
+        self._held &= ~missing
+        again = missing & ~self._queued
+        self._queued |= again
+        self._unsent.extend(_numbers(again))
         return before - self.in_flight
 
     def _land(self, numbers: int) -> None:

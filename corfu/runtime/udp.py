@@ -204,6 +204,7 @@ class UdpDatagrams:
                 counters.errors_in += 1
                 continue
             counters.received += 1
+            assert isinstance(sender, tuple)
             receive(data, Address(*sender[:2]))
             taken += 1
             if taken % _FAIR_EVERY == 0:

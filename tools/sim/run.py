@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
 from corfu.client.log import LogClient
@@ -12,12 +13,12 @@ from corfu.runtime.driver import Driver
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.history import FinalLog
 from corfu.tools.sim.faults import Nemesis
-from corfu.tools.sim.loop import Group, SimulationError
+from corfu.tools.sim.loop import SimulationError
 from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.records import key_of
 from corfu.tools.sim.workload import Recorder, Workload
 from corfu.tools.sim.world import RuleBroken, World
-from corfu.types import Offset, State
+from corfu.types import Address, Offset, State
 
 EVENTS_MAX = 5_000_000
 """A run that takes more callbacks than this goes round in circles."""
@@ -75,15 +76,12 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
     loop = asyncio.get_running_loop()
     world.start()
     await asyncio.sleep(world.rng.uniform(0, 2))
-    workloads: list[tuple[Workload, Group]] = []
+    workloads: list[tuple[Workload, asyncio.Task[None]]] = []
     for number in range(1, options.clients + 1):
         ordered = world.rng.random() < options.ordered_share
         log, _driver, group = world.client(ordered=ordered)
-        workload = Workload(
-            f"c{number}", log, recorder, options, world.seed, ordered=ordered
-        )
-        group.run(workload.begin)
-        workloads.append((workload, group))
+        workload = Workload(f"c{number}", log, recorder, options, world.seed, ordered=ordered)
+        workloads.append((workload, group.run(_start, workload.run(), f"c{number}")))
     nemesis = Nemesis(world)
     nemesis.begin()
     ends = loop.time() + options.seconds
@@ -93,7 +91,9 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
     await nemesis.heal()
     try:
         async with asyncio.timeout(options.settle_s):
-            await asyncio.gather(*(_in_group(group, work) for work, group in workloads))
+            for workload, _task in workloads:
+                workload.end()
+            await asyncio.gather(*(task for _, task in workloads))
             final = await _read_whole(world)
             world.check()
             await _compare_units(world, final)
@@ -106,13 +106,14 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
         raise RuleBroken("; ".join(str(violation) for violation in violations[:5]))
 
 
-async def _in_group(group: Group, workload: Workload) -> None:
-    await group.run(asyncio.get_running_loop().create_task, workload.end())
+def _start(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(work, name=name)
 
 
 async def _read_whole(world: World) -> FinalLog:
     """Scan all of the log with a fresh client: every operation has ended by now."""
     log, _driver, _group = world.client()
+    await log.open()
     tail = await log.tail()
     trim_mark = Offset(0)
     while True:
@@ -122,16 +123,15 @@ async def _read_whole(world: World) -> FinalLog:
         try:
             at = await _scan(log, at, tail, entries, lost)
         except TrimmedError as error:
-            assert error.trim_mark > trim_mark
+            if error.trim_mark <= trim_mark:
+                raise RuleBroken(f"trimmed at {error.offset}, below no mark") from error
             trim_mark = error.trim_mark
             continue
         break
     await log.close()
     gone = {offset for start, end in lost for offset in range(start, end)}
     junk = frozenset(
-        offset
-        for offset in range(trim_mark, tail)
-        if offset not in entries and offset not in gone
+        offset for offset in range(trim_mark, tail) if offset not in entries and offset not in gone
     )
     return FinalLog(
         entries={offset: tuple(keys) for offset, keys in entries.items()},
@@ -178,14 +178,12 @@ async def _compare_units(world: World, final: FinalLog) -> None:
                 raise RuleBroken(f"{host.name} has {state.name} at {offset}, not {wanted.name}")
 
 
-async def _inspect(
-    driver: Driver, address: object, final: FinalLog
-) -> dict[int, InspectedOffset]:
+async def _inspect(driver: Driver, address: Address, final: FinalLog) -> dict[int, InspectedOffset]:
     held: dict[int, InspectedOffset] = {}
     at = final.trimmed_below
     while at < final.tail:
         request = Inspect(driver.new_request(), Offset(at), Offset(min(at + 1024, final.tail)))
-        reply = await driver.ask(address, request, 5.0)  # type: ignore[arg-type]
+        reply = await driver.ask(address, request, 5.0)
         assert isinstance(reply, Inspected)
         held |= {each.offset: each for each in reply.offsets}
         at = reply.end

@@ -13,6 +13,7 @@ from corfu.errors import (
     LostError,
     NotAppendedError,
     TrimmedError,
+    UnavailableError,
     UnwrittenError,
 )
 from corfu.tools.history import (
@@ -70,27 +71,34 @@ class Workload:
         self._numbers = 0
         self._known: list[Position] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
-    def begin(self) -> None:
-        """Start the tasks."""
+    async def run(self) -> None:
+        """Open the log, then do every kind of operation until `end` is called."""
+        while True:
+            try:
+                await self._log.open(timeout=5)
+                break
+            except UnavailableError:
+                continue
         loop = asyncio.get_running_loop()
         steps = [self._append_on() for _ in range(self._options.appenders)]
         steps += [self._read_on(), self._follow_on()]
         for number, step in enumerate(steps):
             self._tasks.append(loop.create_task(step, name=f"{self._name}.{number}"))
-
-    async def end(self) -> None:
-        """Let every operation that is under way end, then close the log."""
-        self._stopping = True
+        await self._stopping.wait()
         follower = self._tasks[-1]
         await asyncio.gather(*self._tasks[:-1])
         follower.cancel()
         await asyncio.gather(follower, return_exceptions=True)
         await self._log.close()
 
+    def end(self) -> None:
+        """Let every operation that is under way end; then `run` returns."""
+        self._stopping.set()
+
     async def _append_on(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             await asyncio.sleep(self._rng.expovariate(1 / self._options.append_gap_s))
             count = 1 if self._rng.random() < 0.8 else self._rng.randint(1, 6)
             await self._append(count)
@@ -141,7 +149,7 @@ class Workload:
         choices += [self._fill]
         if self._options.trims and self._rng.random() < 0.4:
             choices += [self._trim]
-        while not self._stopping:
+        while not self._stopping.is_set():
             await asyncio.sleep(self._rng.expovariate(1 / self._options.read_gap_s))
             await self._rng.choice(choices)()
 
@@ -158,17 +166,17 @@ class Workload:
         try:
             record = await self._log.read(place, timeout=5)
             seen = (key_of(record.data),)
-        except UnwrittenError as error:
-            # An entry without such a record is written; that tells nothing of the tail.
-            seen = Mark.UNWRITTEN if error.at_tail else None
+        except UnwrittenError:
+            # Indexes above 0 are only asked for where a record was appended.
+            seen = Mark.UNWRITTEN
         except JunkError:
             seen = Mark.JUNK
         except TrimmedError:
             seen = Mark.TRIMMED
         except LostError:
             seen = Mark.LOST
-        except CorfuError as error:
-            assert not isinstance(error, AppendUnknownError)
+        except CorfuError:
+            seen = None
         self._recorder.history.append(
             Read(
                 invoked,
@@ -231,16 +239,14 @@ class Workload:
         invoked = self._recorder.now()
         seen: Seen | None = None
         try:
-            state, records = await self._log.fill(Offset(offset), timeout=5)
+            state = await self._log.fill(Offset(offset), timeout=5)
+            seen = MARKS.get(state)
             if state is State.DATA:
-                seen = tuple(key_of(data) for data in records)
-            else:
-                seen = MARKS[state]
+                records = await self._log.read(offset, timeout=5)
+                seen = tuple(key_of(record.data) for record in records)
         except CorfuError:
             seen = None
-        self._recorder.history.append(
-            Fill(invoked, self._recorder.now(), self._name, offset, seen)
-        )
+        self._recorder.history.append(Fill(invoked, self._recorder.now(), self._name, offset, seen))
 
     async def _trim(self) -> None:
         if self._rng.random() < 0.8:
@@ -259,7 +265,7 @@ class Workload:
     async def _follow_on(self) -> None:
         """Follow until cancelled; begin again behind the trim mark when it is overtaken."""
         start = Offset(0)
-        while not self._stopping:
+        while not self._stopping.is_set():
             invoked = self._recorder.now()
             items: list[tuple[Place, str]] = []
             begin: Place = (start, 0)

@@ -1,5 +1,4 @@
-"""A whole cluster in one thread and virtual time: the processes that production runs, on
-simulated machines.
+"""A whole cluster in one thread: the processes that production runs, on simulated machines.
 
 The one construction site of every process in simulations. What is random comes from generators
 that follow from the seed; nothing here reads a clock or the system's randomness.
@@ -15,10 +14,9 @@ from dataclasses import dataclass, field
 from corfu.client.log import LogClient
 from corfu.client.settings import ClientSettings
 from corfu.config import LinkSettings
-from corfu.errors import CorfuError
 from corfu.journal.format import JournalSettings
-from corfu.layout import Replica, Segment, Unit
-from corfu.link.core import Link
+from corfu.layout import Replica, Unit
+from corfu.link import Link
 from corfu.runtime.driver import Driver
 from corfu.sequencer.bootstrap import Bootstrap
 from corfu.sequencer.process import ReplicaProcess, format_replica
@@ -34,7 +32,6 @@ from corfu.types import (
     Address,
     ClusterId,
     Incarnation,
-    Offset,
     ReplicaId,
     UnitId,
 )
@@ -217,11 +214,12 @@ class World:
         return LinkSettings(datagram_bytes_max=self.options.datagram_bytes_max)
 
     def client(self, *, ordered: bool = False) -> tuple[LogClient, Driver, Group]:
-        """Open a client on a machine of its own. Call its methods inside the group only."""
+        """Make a client, not opened yet, on a machine of its own, and its process group."""
         self._clients += 1
         name = f"client{self._clients}"
         group = self.loop.group(name)
-        return (*group.run(self._open_client, self._clients, ordered), group)
+        log, driver = group.run(self._open_client, self._clients, ordered)
+        return log, driver, group
 
     def _open_client(self, number: int, ordered: bool) -> tuple[LogClient, Driver]:
         link = Link(
@@ -243,7 +241,22 @@ class World:
             ordered=ordered,
             entry_bytes_target=max(1024, self.options.entry_bytes_target),
         )
-        log = LogClient(driver, settings, self.rng, self.entropy, self.sequencers)
+
+        def learn(cluster: ClusterId) -> None:
+            link.cluster = cluster
+
+        async def stop() -> None:
+            driver.stop()
+
+        log = LogClient(
+            driver,
+            settings,
+            rng=self.rng,
+            entropy=self.entropy,
+            sequencers=self.sequencers,
+            on_cluster=learn,
+            on_close=stop,
+        )
         return log, driver
 
     def _replica_host(self, number: int) -> Host:
@@ -321,7 +334,7 @@ class World:
             cluster=self.cluster,
             replicas=replicas,
             units=units,
-            segments=(Segment(Offset(0), None, chains),),
+            chains=chains,
             sync=options.sync,
             min_replicas=min(2, width),
         )
@@ -342,6 +355,3 @@ class World:
                 bootstrap=bootstrap,
                 settings=self._sequencer_settings(),
             )
-
-
-__all__ = ["CorfuError", "Host", "RuleBroken", "World"]

@@ -1,0 +1,147 @@
+"""Opening a client of a real cluster: the socket, the link, the driver, the random numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import random
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from types import TracebackType
+
+from corfu.addresses import parse_addresses
+from corfu.client.log import LogClient
+from corfu.client.settings import ClientSettings
+from corfu.config import LOOPBACK_DATAGRAM_BYTES_MAX, LinkSettings
+from corfu.errors import UnavailableError, UsageError
+from corfu.link import Link
+from corfu.runtime.driver import Driver
+from corfu.runtime.udp import bind_udp
+from corfu.types import Address, ClusterId, Incarnation
+
+
+class Connecting:
+    """A log being opened: `async with connect(...) as log`, or `log = await connect(...)`."""
+
+    def __init__(
+        self, sequencers: tuple[Address, ...], settings: ClientSettings, link: LinkSettings
+    ) -> None:
+        self._sequencers = sequencers
+        self._settings = settings
+        self._link = link
+        self._log: LogClient | None = None
+
+    def __await__(self) -> Generator[object, None, LogClient]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> LogClient:
+        self._log = await self._open()
+        return self._log
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._log is not None:
+            await self._log.close()
+
+    async def _open(self) -> LogClient:
+        ipv6 = ":" in self._sequencers[0].host
+        loopback = all(map(_is_loopback, self._sequencers))
+        if loopback:
+            host = "::1" if ipv6 else "127.0.0.1"
+        else:
+            # Which interface reaches the units, the kernel knows best; only replies are taken.
+            host = "::" if ipv6 else "0.0.0.0"  # noqa: S104
+        try:
+            datagrams = await bind_udp(host, 0)
+        except OSError as error:
+            raise UnavailableError(f"no local socket: {error}") from error
+        rng = random.Random(os.urandom(16))  # noqa: S311 - for jitter only
+        link = Link(
+            cluster=None,
+            session=Incarnation(os.urandom(16)),
+            settings=self._link,
+            rng=rng,
+        )
+
+        def learn(cluster: ClusterId) -> None:
+            link.cluster = cluster
+
+        async def stop() -> None:
+            driver.stop()
+            await datagrams.wait_closed()
+
+        driver = Driver(
+            core=None,
+            link=link,
+            datagrams=datagrams,
+            worker=None,
+            loop=asyncio.get_running_loop(),
+        )
+        driver.start()
+        log = LogClient(
+            driver,
+            self._settings,
+            rng=rng,
+            entropy=os.urandom,
+            sequencers=self._sequencers,
+            pid=os.getpid,
+            wall_us=lambda: time.time_ns() // 1000,
+            on_cluster=learn,
+            on_close=stop,
+        )
+        try:
+            await log.open()
+        except BaseException:
+            await log.close(timeout=0)
+            raise
+        return log
+
+
+def connect(
+    cluster: str,
+    *,
+    ordered: bool = False,
+    timeout: float | None = None,
+    settings: ClientSettings | None = None,
+    link: LinkSettings | None = None,
+) -> Connecting:
+    """Open the log of a running cluster.
+
+    Args:
+        cluster: Addresses of its sequencer replicas: "HOST:PORT,HOST:PORT,...".
+        ordered: Keep one entry without verdict at a time: log order is call order, across
+            failures too, and after a failed append those queued behind it are not appended.
+        timeout: Seconds a call may take that names no timeout, opening included; the default
+            is 30.
+        settings: All else, for those who must; `ordered` and `timeout` go before it.
+        link: How requests travel over datagrams.
+
+    Raises:
+        UsageError: `cluster` is no list of addresses.
+        UnavailableError: From awaiting: no replica answered; the text names those asked.
+    """
+    sequencers = parse_addresses(cluster)
+    if len({":" in address.host for address in sequencers}) > 1:
+        raise UsageError(f"{cluster!r} mixes IPv4 and IPv6: one socket reaches only one of them")
+    settings = settings or ClientSettings()
+    if ordered:
+        settings = replace(settings, ordered=True)
+    if timeout is not None:
+        if not timeout > 0:
+            raise UsageError(f"timeout must be above 0, not {timeout!r}")
+        settings = replace(settings, timeout_s=timeout)
+    if link is None:
+        link = LinkSettings()
+        if all(map(_is_loopback, sequencers)):
+            link = LinkSettings(datagram_bytes_max=LOOPBACK_DATAGRAM_BYTES_MAX)
+    return Connecting(sequencers, settings, link)
+
+
+def _is_loopback(address: Address) -> bool:
+    return ipaddress.ip_address(address.host).is_loopback
