@@ -48,6 +48,12 @@ class Bootstrap:
             segments=(Segment(Offset(0), None, self.chains),),
         )
 
+    def check_member(self, replica: ReplicaId, incarnation: Incarnation) -> None:
+        """Raise UsageError unless a cluster can start from this and it lists the replica."""
+        self.check()
+        if not any(m.id == replica and m.incarnation == incarnation for m in self.replicas):
+            raise UsageError(f"bootstrap: it does not list replica {replica} ({incarnation.hex()})")
+
     def check(self) -> None:
         """Raise UsageError unless a cluster can start from this."""
         ids = [replica.id for replica in self.replicas]

@@ -251,10 +251,12 @@ class Group:
         if not self._is_member(message.replica, message.incarnation):
             self.foreign += 1
             return
-        if isinstance(message, PreVote | Prepare | Heartbeat):
-            if message.formatted != self.state.formatted:
-                self._alarm(f"replica {message.replica} was formatted with another bootstrap")
-                return
+        if (
+            isinstance(message, PreVote | Prepare | Heartbeat)
+            and message.formatted != self.state.formatted
+        ):
+            self._alarm(f"replica {message.replica} was formatted with another bootstrap")
+            return
         self.heard_at[message.replica] = now
         match message:
             case PreVote():

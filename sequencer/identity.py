@@ -18,6 +18,7 @@ FORMAT_VERSION = 1
 _MAGIC = b"CORFUSEQ"
 _HEADER = struct.Struct("<8sHQ")
 
+
 @dataclass(frozen=True, slots=True)
 class ReplicaIdentity:
     """Whose folder it is; written once, by `format`, and never changed."""

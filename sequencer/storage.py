@@ -15,6 +15,7 @@ import xxhash
 from corfu import schema
 from corfu.errors import CorruptionError, WireError
 from corfu.journal.execute import execute_all
+from corfu.journal.files import replace_file
 from corfu.journal.format import (
     JournalError,
     JournalIdentity,
@@ -24,7 +25,6 @@ from corfu.journal.format import (
     RecordHeader,
     record_bytes,
 )
-from corfu.journal.files import replace_file
 from corfu.journal.planner import Journal
 from corfu.journal.recovery import Recovered, create, recover
 from corfu.ports import Disk, DiskOperation

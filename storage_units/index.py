@@ -106,6 +106,22 @@ class OffsetIndex:
             self.live[before >> SERIAL_AT] -= 1
         return before
 
+    def load(self, serial: int, offsets: array[int], cells: array[int]) -> None:
+        """Set many cells, all of one journal file."""
+        if not offsets:
+            return
+        blocks, live = self._blocks, self.live
+        for offset, cell in zip(offsets, cells, strict=True):
+            block = blocks.get(offset // BLOCK_OFFSETS)
+            if block is None:
+                block = blocks[offset // BLOCK_OFFSETS] = array("Q", _NEW_BLOCK)
+            before = block[offset % BLOCK_OFFSETS]
+            if before:
+                live[before >> SERIAL_AT] -= 1
+            block[offset % BLOCK_OFFSETS] = cell
+        live[serial] += len(offsets)
+        self.end = max(self.end, Offset(max(offsets) + 1))
+
     def blocks(self, start: Offset) -> Iterator[tuple[int, array[int]]]:
         """Return (number, cells) of each block that reaches above `start`, ascending."""
         for number in sorted(self._blocks):

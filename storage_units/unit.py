@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from corfu.effects import Effect, Persist, Send
-from corfu.journal.planner import Journal, replace_file
+from corfu.journal.files import replace_file
+from corfu.journal.planner import Journal
 from corfu.messages import (
     Copy,
     Entries,
@@ -44,6 +45,9 @@ from .repair import Repair
 from .settings import UnitSettings
 from .store import Store
 from .writes import Writes
+
+_RECLAIM_PAUSE_S = 0.1
+"""Between two steps of forgetting what was trimmed, so that requests get their turn."""
 
 
 class StorageUnit:
@@ -87,6 +91,7 @@ class StorageUnit:
             silent=self._neighbours.silent,
         )
         self._repair = Repair(context, self._control, self._copies)
+        self._reclaim_at = 0.0
         self.ignored = 0
         """Messages that no unit takes: late replies, and what was sent to the wrong process."""
 
@@ -112,9 +117,8 @@ class StorageUnit:
     @property
     def deadline(self) -> float | None:
         """When `tick` is due; None if nothing waits for time."""
-        if self._store.reclaiming:
-            return 0.0
-        times = (self._neighbours.deadline, self._reads.deadline, self._copies.deadline)
+        reclaim = self._reclaim_at if self._store.reclaiming else None
+        times = (reclaim, self._neighbours.deadline, self._reads.deadline, self._copies.deadline)
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, message: Message, sender: Address, now: float) -> list[Effect]:
@@ -133,6 +137,7 @@ class StorageUnit:
         self._copies.expire(now)
         if self._store.reclaiming:
             self._store.reclaim()
+            self._reclaim_at = now + _RECLAIM_PAUSE_S
         return self._finish([*self._neighbours.tick(now), *self._reads.expire(now)], now)
 
     def maintain(self, now: float) -> list[Effect]:

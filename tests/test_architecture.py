@@ -38,7 +38,7 @@ SHELLS = (
     "corfu/runtime/",
     "corfu/local",
     "corfu/sync",
-    "corfu/connect",
+    "corfu/client/connecting.py",
     "sequencer/server.py",
     "sequencer/__main__.py",
     "storage_units/server.py",

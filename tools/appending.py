@@ -6,12 +6,12 @@ import asyncio
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import click
 from rich.console import Console
 
 import corfu
@@ -44,7 +44,7 @@ class Totals:
     last: Position | None = None
     seconds: float = 0.0
 
-    def count(self, lines: Lines, positions: tuple[Position, ...]) -> None:
+    def count(self, lines: Lines, positions: Sequence[Position]) -> None:
         """Add the first `len(positions)` of `lines`, which stand at `positions`."""
         if not positions:
             return
@@ -73,66 +73,59 @@ async def append_lines(cluster: str, source: BinaryIO, timeout_s: float) -> Tota
     totals = Totals()
     begun = time.monotonic()
     # ordered: the log order of the lines is theirs also if a leader fails meanwhile.
-    async with corfu.connect(cluster, ordered=True) as log:
-        await log.tail(timeout=timeout_s)  # nothing is read from a pipe if no cluster answers
+    async with corfu.connect(cluster, ordered=True, timeout=timeout_s) as log:
         with _progress(totals, begun):
             try:
-                await append_batches(log, _batches(source), timeout_s, totals)
-            except CorfuError as error:
-                text = f"{error}; {totals.records:,} records were appended before it"
-                if totals.last is not None:
-                    text += f", the last at {totals.last}"
-                raise CommandError(text, status_of(error)) from error
+                await append_batches(log, _batches(source), totals)
+            except (CorfuError, OSError) as error:
+                raise CommandError(f"{error}; {_so_far(totals)}", status_of(error)) from error
+            except CommandError as error:
+                raise CommandError(f"{error}; {_so_far(totals)}", error.status) from error
             except asyncio.CancelledError:
-                Console(stderr=True).print(
-                    f"interrupted: {totals.records:,} records are certainly in the log",
-                    highlight=False,
-                )
+                click.echo(f"interrupted; {_so_far(totals)}", err=True)
                 raise
     totals.seconds = time.monotonic() - begun
     return totals
 
 
-async def append_batches(
-    log: corfu.Log, batches: AsyncIterator[Lines], timeout_s: float, totals: Totals
-) -> None:
+def _so_far(totals: Totals) -> str:
+    last = "" if totals.last is None else f", the last at {totals.last}"
+    return f"{totals.records:,} records are certainly in the log{last}"
+
+
+async def append_batches(log: corfu.Log, batches: AsyncIterator[Lines], totals: Totals) -> None:
     """Append each batch by one call, several under way; `totals` counts what is in the log.
 
+    What `batches` raises is raised after the calls before it have ended.
+
     Raises:
-        CorfuError: what the first call that failed raised; the ones behind it were given up.
+        CorfuError: what the first call that failed raised; those behind it were given up.
     """
-    flight: deque[tuple[Lines, asyncio.Task[tuple[Position, ...]]]] = deque()
+    room = asyncio.Semaphore(CALLS_MAX)
+    refused: CommandError | OSError | None = None
+
+    async def append(lines: Lines) -> None:
+        try:
+            totals.count(lines, await log.append_many(lines))
+        except AppendError as error:
+            totals.count(lines, error.appended)
+            raise
+        finally:
+            room.release()
+
     try:
-        async for lines in batches:
-            # Tasks begin in the order they are made, so calls reach the log in file order.
-            task = asyncio.create_task(_append(log, lines, timeout_s))
-            flight.append((lines, task))
-            while flight and (len(flight) >= CALLS_MAX or flight[0][1].done()):
-                await _settle(flight, totals)
-        while flight:
-            await _settle(flight, totals)
-    finally:
-        # After a failure the client refuses what is queued behind it; after Ctrl-C we give up.
-        for _, task in flight:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in flight), return_exceptions=True)
-
-
-async def _append(log: corfu.Log, lines: Lines, timeout_s: float) -> tuple[Position, ...]:
-    return tuple(await log.append_many(lines, timeout=timeout_s))
-
-
-async def _settle(
-    flight: deque[tuple[Lines, asyncio.Task[tuple[Position, ...]]]], totals: Totals
-) -> None:
-    lines, task = flight[0]
-    try:
-        positions = await task
-    except AppendError as error:
-        totals.count(lines, error.appended)
-        raise
-    flight.popleft()
-    totals.count(lines, positions)
+        async with asyncio.TaskGroup() as calls:
+            try:
+                async for lines in batches:
+                    await room.acquire()
+                    # Tasks begin in the order they are made: calls reach the log in line order.
+                    calls.create_task(append(lines))
+            except (CommandError, OSError) as error:
+                refused = error
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+    if refused is not None:
+        raise refused
 
 
 async def _batches(source: BinaryIO) -> AsyncIterator[Lines]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import random
 
-from corfu.client.connecting import parse_cluster
 from corfu.config import LinkSettings
 from corfu.link import Link
 from corfu.messages import GetStatus, StatusIs
@@ -15,13 +15,10 @@ from corfu.runtime.driver import Driver
 from corfu.runtime.udp import bind_udp
 from corfu.types import Address, Incarnation
 
-__all__ = ["ask_replicas", "parse_cluster"]
-
 
 async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
     """Return what each replica that answers within `budget_s` says of the cluster."""
-    any_host = "::" if ":" in replicas[0].host else "0.0.0.0"  # noqa: S104 - a client's own socket
-    datagrams = await bind_udp(any_host, 0)
+    datagrams = await bind_udp(_own_host(replicas), 0)
     link = Link(
         cluster=None,
         session=Incarnation(os.urandom(16)),
@@ -40,8 +37,16 @@ async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[S
         answers = await asyncio.gather(*(_ask(driver, to, budget_s) for to in replicas))
     finally:
         driver.stop()
-        datagrams.close()
+        await datagrams.wait_closed()
     return [answer for answer in answers if answer is not None]
+
+
+def _own_host(replicas: tuple[Address, ...]) -> str:
+    """Return where to listen for answers: on loopback alone if all replicas are there."""
+    ipv6 = ":" in replicas[0].host
+    if all(ipaddress.ip_address(replica.host).is_loopback for replica in replicas):
+        return "::1" if ipv6 else "127.0.0.1"
+    return "::" if ipv6 else "0.0.0.0"  # noqa: S104 - which interface, the kernel knows
 
 
 async def _ask(driver: Driver, to: Address, budget_s: float) -> StatusIs | None:

@@ -83,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             standalone_mode=False,
         )
         sys.stdout.flush()
+        # Help and --version end here too, with click's own status.
+        sys.exit(result if isinstance(result, int) else Status.OK)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "corfu"
@@ -97,8 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(Status.BROKEN_PIPE)
     except (CorfuError, OSError) as error:
         _fail(str(error), status_of(error))
-    # Help and --version end here too, with click's own status.
-    sys.exit(result if isinstance(result, int) else Status.OK)
 
 
 def _fail(text: str, status: Status) -> None:

@@ -3,7 +3,6 @@
     DIR/lock              held while a cluster runs on the folder
     DIR/dev.json          shape and cluster id, written once
     DIR/cluster.json      addresses, and how to start each process; while it runs, the process ids
-    DIR/bootstrap         the state all replicas begin with
     DIR/sequencer-1/ ...  data folders
     DIR/storage-1/ ...
     DIR/*.log             what each process printed
@@ -141,8 +140,8 @@ class LocalCluster:
             CommandError: not within `budget_s` seconds.
         """
         try:
-            async with corfu.connect(self.cluster) as log:
-                await log.tail(timeout=budget_s)
+            async with corfu.connect(self.cluster, timeout=budget_s) as log:
+                await log.tail()
         except UnavailableError as error:
             raise CommandError(
                 f"the processes run but the cluster does not serve: {error} "

@@ -6,13 +6,15 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import BinaryIO
 
 import click
 
 import corfu
 from corfu.errors import UnwrittenError
+from corfu.log import OnLost
 from corfu.types import OFFSET_MAX, Offset, Position
 
 from .appending import Totals, append_lines
@@ -24,7 +26,7 @@ FLUSH_S = 0.05
 Place = Offset | Position
 
 
-class PlaceType(click.ParamType):
+class PlaceType(click.ParamType[Place]):
     """An offset, or a position `offset.index`."""
 
     name = "place"
@@ -105,7 +107,8 @@ def read(
     """Print records in log order, one a line."""
     if follow and end is not None:
         raise click.UsageError("--follow has no end: leave out --to")
-    run(_read(cluster, start, end, count, follow=follow, skip_lost=skip_lost, timeout_s=timeout))
+    on_lost: OnLost = "skip" if skip_lost else "raise"
+    run(_read(cluster, start, end, count, follow=follow, on_lost=on_lost, timeout_s=timeout))
 
 
 async def _read(
@@ -115,43 +118,53 @@ async def _read(
     count: int | None,
     *,
     follow: bool,
-    skip_lost: bool,
+    on_lost: OnLost,
     timeout_s: float,
 ) -> None:
-    on_lost = "skip" if skip_lost else "raise"
-    async with corfu.connect(cluster) as log:
-        tail = await log.tail(timeout=timeout_s)
+    async with corfu.connect(cluster, timeout=timeout_s) as log:
         place = corfu.EARLIEST if start is None else start
-        if not follow:
-            first = start.offset if isinstance(start, Position) else start
-            if first is not None and first > tail:
-                raise UnwrittenError(first, f"the tail is {tail}")
-            records = log.scan(place, tail if end is None else end, on_lost=on_lost)
-            await _print(records, count, sys.stdout.buffer)
+        if follow:
+            batches = log.follow_batches(place, on_lost=on_lost)
+            await _print_following(batches, count, sys.stdout.buffer)
             return
-        records = log.follow(place, on_lost=on_lost)
-        printing = asyncio.create_task(_print(records, count, sys.stdout.buffer))
-        flushing = asyncio.create_task(_flush_regularly(sys.stdout.buffer))
-        try:
-            await asyncio.wait({printing, flushing}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            printing.cancel()
-            flushing.cancel()
-        for task in await asyncio.gather(printing, flushing, return_exceptions=True):
-            if isinstance(task, Exception):
-                raise task
+        tail = await log.tail()
+        first = start.offset if isinstance(start, Position) else start
+        if first is not None and first > tail:
+            # An empty answer would look as if nothing had been appended yet.
+            raise UnwrittenError(first, f"the tail is {tail}")
+        await _print(log.scan_batches(place, end, on_lost=on_lost), count, sys.stdout.buffer)
 
 
-async def _print(records: AsyncIterator[corfu.Record], count: int | None, stream: BinaryIO) -> None:
+async def _print(
+    batches: AsyncGenerator[tuple[corfu.Record, ...], None], count: int | None, stream: BinaryIO
+) -> None:
     left = count
-    if left != 0:
-        async for record in records:
-            stream.write(record.data + b"\n")
+    async with aclosing(batches):
+        while left != 0:
+            batch = await anext(batches, None)
+            if batch is None:
+                break
+            stream.writelines(record.data + b"\n" for record in batch[:left])
             if left is not None:
-                left -= 1
-                if left == 0:
-                    break
+                left -= min(left, len(batch))
     stream.flush()
+
+
+async def _print_following(
+    batches: AsyncGenerator[tuple[corfu.Record, ...], None], count: int | None, stream: BinaryIO
+) -> None:
+    """Print without end, and never keep a record back because no other one follows it."""
+    printing = asyncio.create_task(_print(batches, count, stream))
+    flushing = asyncio.create_task(_flush_regularly(stream))
+    try:
+        await asyncio.wait({printing, flushing}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        printing.cancel()
+        flushing.cancel()
+        ended = await asyncio.gather(printing, flushing, return_exceptions=True)
+    for result in ended:
+        if isinstance(result, Exception):
+            raise result
 
 
 async def _flush_regularly(stream: BinaryIO) -> None:
@@ -173,8 +186,8 @@ def tail(cluster: str, timeout: float) -> None:
     """Print the tail: the first offset not yet granted. Confirmed by a majority of replicas."""
 
     async def procedure() -> int:
-        async with corfu.connect(cluster) as log:
-            return await log.tail(timeout=timeout)
+        async with corfu.connect(cluster, timeout=timeout) as log:
+            return await log.tail()
 
     click.echo(run(procedure()))
 
@@ -196,8 +209,8 @@ def trim(offset: int, cluster: str, timeout: float) -> None:
     """
 
     async def procedure() -> int:
-        async with corfu.connect(cluster) as log:
-            return await log.trim(Offset(offset), timeout=timeout)
+        async with corfu.connect(cluster, timeout=timeout) as log:
+            return await log.trim(Offset(offset))
 
     click.echo(run(procedure()))
 
@@ -221,7 +234,7 @@ def fill(offset: int, cluster: str, timeout: float) -> None:
     """
 
     async def procedure() -> str:
-        async with corfu.connect(cluster) as log:
-            return (await log.fill(Offset(offset), timeout=timeout)).name.lower()
+        async with corfu.connect(cluster, timeout=timeout) as log:
+            return (await log.fill(Offset(offset))).name.lower()
 
     click.echo(run(procedure()))

@@ -28,7 +28,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .asking import ask_replicas, parse_cluster
+from corfu.addresses import parse_addresses
+
+from .asking import ask_replicas
 from .cluster import LocalCluster, Shape, free_base_port, open_cluster
 from .demo_worker import lines_of, sources
 from .failure import CommandError, Status
@@ -139,7 +141,7 @@ class Demo:
     async def _kill_leader_half_way(self) -> None:
         while sum(worker.records for worker in self.producers) < self.lines / 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # reports of other processes set no event
-        leader = leader_of(await ask_replicas(parse_cluster(self.cluster.cluster), 5))
+        leader = leader_of(await ask_replicas(parse_addresses(self.cluster.cluster), 5))
         if leader is None:
             raise CommandError("no leader half-way", Status.NO)
         await self._process_of(leader.replica).kill()
@@ -177,7 +179,7 @@ class Demo:
 
     def verdict(self) -> list[str]:
         """Return every difference between what was appended and what was read; [] if none."""
-        found = []
+        found: list[str] = []
         for producer, read in zip(self.producers, self.follower.report["streams"], strict=True):
             found.extend(
                 f"{producer.name} appended {what} {producer.report[what]}, read back {read[what]}"
@@ -246,7 +248,7 @@ async def _demo(console: Console, cluster: LocalCluster) -> Status:
 
 
 async def _print_chains(console: Console, cluster: LocalCluster) -> None:
-    leader = leader_of(await ask_replicas(parse_cluster(cluster.cluster), 5))
+    leader = leader_of(await ask_replicas(parse_addresses(cluster.cluster), 5))
     if leader is None:
         raise CommandError("no leader at the end", Status.NO)
     tails = {unit.unit: unit.local_tail for unit in leader.units}

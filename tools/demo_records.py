@@ -19,14 +19,14 @@ class Stream:
     """What was seen of one producer: how many lines, and the digest over them in order."""
 
     records: int = 0
-    bytes: int = 0
+    size: int = 0
     ended: bool = False
     _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     def add(self, record: bytes) -> None:
         """Count one more record."""
         self.records += 1
-        self.bytes += len(record)
+        self.size += len(record)
         self._digest.update(record + b"\n")
 
     @property

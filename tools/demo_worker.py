@@ -15,9 +15,11 @@ import sys
 import sysconfig
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import corfu
+from corfu.errors import CorfuError
 
 from .appending import Lines, Totals, append_batches, groups
 from .demo_records import MismatchError, Stream, Tally, tagged
@@ -70,16 +72,16 @@ async def produce(cluster: str, number: int, producers: int) -> None:
                 _say(records=totals.records, bytes=totals.bytes)
             await asyncio.sleep(0.01)
 
-    async with corfu.connect(cluster, ordered=True) as log:
+    async with corfu.connect(cluster, ordered=True, timeout=APPEND_S_MAX) as log:
         reporting = asyncio.create_task(report())
         try:
-            await append_batches(log, batches(), APPEND_S_MAX, totals)
+            await append_batches(log, batches(), totals)
         finally:
             reporting.cancel()
     _say(
         done=True,
         records=stream.records,
-        bytes=stream.bytes,
+        bytes=stream.size,
         digest=stream.digest,
         longest_s=gaps.longest_s,
     )
@@ -89,12 +91,14 @@ async def follow(cluster: str, producers: int) -> None:
     """Follow the log from its beginning until every producer has ended; checks the order."""
     tally = Tally(producers)
     reported = 0.0
-    async with corfu.connect(cluster) as log:
-        async for record in log.follow(corfu.EARLIEST):
-            tally.add(record.data)
-            if tally.complete:
-                break
-            if tally.records % 256 == 0 and time.monotonic() - reported > REPORT_S:
+    async with (
+        corfu.connect(cluster) as log,
+        aclosing(log.follow_batches(corfu.EARLIEST)) as batches,
+    ):
+        while not tally.complete:
+            for record in await anext(batches):
+                tally.add(record.data)
+            if time.monotonic() - reported > REPORT_S:
                 reported = time.monotonic()
                 _say(records=tally.records)
     _say(
@@ -120,7 +124,7 @@ def main() -> None:
             sys.exit(__doc__)
     try:
         asyncio.run(work)
-    except (corfu.CorfuError, MismatchError) as error:
+    except (CorfuError, MismatchError) as error:
         sys.exit(f"{sys.argv[1]}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -111,7 +111,7 @@ def _shape(folder: Path, known: Shape | None, given: dict[str, object]) -> Shape
 
 async def _run(cluster: LocalCluster, command: tuple[str, ...]) -> int:
     """Run the cluster until a signal comes or `command` ends; returns the exit status."""
-    stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+    stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _stop_once, stopped, number)
     work = asyncio.create_task(_serve(cluster, command, stopped))
@@ -123,15 +123,15 @@ async def _run(cluster: LocalCluster, command: tuple[str, ...]) -> int:
             click.echo(f"{process.program.name} did not stop and was killed", err=True)
 
 
-def _stop_once(stopped: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
+def _stop_once(stopped: asyncio.Future[int], number: signal.Signals) -> None:
     if not stopped.done():
         stopped.set_result(number)
 
 
 async def _serve(
-    cluster: LocalCluster, command: tuple[str, ...], stopped: asyncio.Future[signal.Signals]
+    cluster: LocalCluster, command: tuple[str, ...], stopped: asyncio.Future[int]
 ) -> int:
-    starting = asyncio.ensure_future(_start(cluster))
+    starting = asyncio.create_task(_start(cluster))
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
@@ -149,9 +149,10 @@ async def _serve(
         watching.cancel()
 
 
-async def _start(cluster: LocalCluster) -> None:
+async def _start(cluster: LocalCluster) -> int:
     await cluster.start()
     await cluster.serving()
+    return Status.OK
 
 
 def _announce(cluster: LocalCluster, *, quiet: bool) -> None:
@@ -181,7 +182,7 @@ async def _watch(cluster: LocalCluster) -> None:
 
 
 async def _run_command(
-    cluster: LocalCluster, command: tuple[str, ...], stopped: asyncio.Future[signal.Signals]
+    cluster: LocalCluster, command: tuple[str, ...], stopped: asyncio.Future[int]
 ) -> int:
     """Run the command to its end, or until we are told to stop; returns its exit status."""
     try:
@@ -191,7 +192,7 @@ async def _run_command(
     ending_ = asyncio.create_task(_wait(popen))
     try:
         await asyncio.wait({ending_, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not ending_.done() and stopped.result() is signal.SIGINT:
+        if not ending_.done() and stopped.result() == signal.SIGINT:
             await asyncio.wait({ending_}, timeout=COMMAND_INTERRUPT_S)
         if not ending_.done():
             popen.terminate()

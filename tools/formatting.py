@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from corfu.layout import Replica, Unit
 from corfu.runtime.disk import FileDisk
 from corfu.sequencer.bootstrap import Bootstrap
 from corfu.sequencer.process import format_replica
+from corfu.sequencer.settings import SequencerSettings
 from corfu.storage_units.process import format_unit
 from corfu.storage_units.settings import UnitSettings
 from corfu.types import Address, ClusterId, Incarnation, ReplicaId, SyncMode, UnitId
@@ -46,3 +48,32 @@ def format_folders(
         sync=sync,
         min_replicas=min(CHAIN_UNITS_MIN, *(len(chain) for chain in chains)),
     )
+    for unit in bootstrap.units:
+        with _new_disk(folder / f"storage-{unit.id}") as disk:
+            format_unit(
+                disk,
+                cluster=cluster,
+                unit=unit.id,
+                incarnation=unit.incarnation,
+                sync=sync,
+                settings=UnitSettings(),
+            )
+    for replica in bootstrap.replicas:
+        with _new_disk(folder / f"sequencer-{replica.id}") as disk:
+            format_replica(
+                disk,
+                replica=replica.id,
+                incarnation=replica.incarnation,
+                bootstrap=bootstrap,
+                settings=SequencerSettings(),
+            )
+
+
+@contextmanager
+def _new_disk(path: Path) -> Iterator[FileDisk]:
+    path.mkdir()
+    disk = FileDisk(path)
+    try:
+        yield disk
+    finally:
+        disk.close()

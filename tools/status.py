@@ -9,9 +9,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from corfu.addresses import parse_addresses
 from corfu.types import Address
 
-from .asking import ask_replicas, parse_cluster
+from .asking import ask_replicas
 from .connection import cluster_option, output_option, run, timeout_option
 from .failure import CommandError, Status
 from .health import Health, assess, is_up
@@ -35,7 +36,7 @@ Exit status: 0 healthy, 1 degraded (a replica or unit is down, or no leader), 2 
 @output_option
 def status(cluster: str, timeout: float, output: str) -> None:
     """Show the leader, the epoch, the chains, which processes are up, and the tail."""
-    asked = parse_cluster(cluster)
+    asked = parse_addresses(cluster)
     answers = run(ask_replicas(asked, min(timeout, STATUS_TIMEOUT_S)))
     if not answers:
         raise CommandError(
@@ -118,10 +119,7 @@ def _replica_table(health: Health) -> Table:
         table.add_column(heading)
     for replica in health.replicas:
         answer = replica.answer
-        if answer is None:
-            state = "down"
-        else:
-            state = "leads" if answer is health.leader else "up"
+        state = "down" if answer is None else "leads" if answer is health.leader else "up"
         table.add_row(
             "?" if replica.id is None else str(replica.id),
             str(replica.address),

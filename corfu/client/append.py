@@ -179,7 +179,8 @@ class Appender:
         for call in entry.calls:
             # One exception object for each: a traceback belongs to one caller.
             call.fail(kind(str(error)))
-        if self._settings.ordered:
+        if self._settings.ordered and not entry.failed:
+            entry.failed = True
             self._fail_queued(None)
 
     def _fail_queued(self, behind: Call | None) -> None:
@@ -231,7 +232,8 @@ class Appender:
             call.fail(NotAppendedError(f"not sent in time{self._why_queued()}"))
             return
         call.fail(self._verdict(entry, entry.trouble))
-        if self._settings.ordered:
+        if self._settings.ordered and not entry.failed:
+            entry.failed = True
             for other in entry.calls:
                 other.fail(self._verdict(entry, "an append in the same entry failed"))
             self._fail_queued(None)

@@ -52,11 +52,9 @@ class Connecting:
     async def _open(self) -> LogClient:
         ipv6 = ":" in self._sequencers[0].host
         loopback = all(map(_is_loopback, self._sequencers))
-        if loopback:
-            host = "::1" if ipv6 else "127.0.0.1"
-        else:
-            # Which interface reaches the units, the kernel knows best; only replies are taken.
-            host = "::" if ipv6 else "0.0.0.0"  # noqa: S104
+        # Off loopback the kernel knows best which interface reaches whom; only replies are taken.
+        own, any_ = ("::1", "::") if ipv6 else ("127.0.0.1", "0.0.0.0")  # noqa: S104
+        host = own if loopback else any_
         try:
             datagrams = await bind_udp(host, 0)
         except OSError as error:

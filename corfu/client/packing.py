@@ -46,15 +46,20 @@ class OutgoingEntry:
     """A frozen entry: its records, bytes and id, and what is known of its fate.
 
     `unsettled` is the one offset at which a Write of it has left and whose outcome is open. There
-    is never a second one: no token is taken before the offset tried last is settled.
+    is never a second one: no token is taken before the offset tried last is settled. `failed`
+    tells that its calls were told so, in ordered mode.
     """
 
-    __slots__ = ("body", "calls", "digest", "id", "ordered", "task", "trouble", "unsettled")
+    __slots__ = (
+        *("body", "calls", "digest", "failed", "id"),
+        *("ordered", "task", "trouble", "unsettled"),
+    )
 
     def __init__(self, calls: list[Call], id_: EntryId, now_us: int, *, ordered: bool) -> None:
         assert calls
         self.calls = calls
         self.ordered = ordered
+        self.failed = False
         self.unsettled: Offset | None = None
         self.trouble = "no token was granted"
         self.task: asyncio.Task[None] | None = None

@@ -128,7 +128,10 @@ class TokenDesk:
         self._asked.add(request.sequence)
         try:
             message = self._message(request, layout, len(entries))
-            deadline = max(entry.deadline for entry in entries)
+            # A little longer than anybody waits: a token that is granted late is filled at once
+            # and not a hole until the leader sweeps.
+            budget = self._cluster.settings.replica_budget_s
+            deadline = max(entry.deadline for entry in entries) + budget
             reply = await self._cluster.ask_leader(message, deadline, "append")
         except UnavailableError as error:
             trouble = str(error)

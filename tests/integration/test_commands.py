@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,10 +42,10 @@ def cluster(running: Dev) -> str:
     return running.cluster
 
 
-def _append(cluster: str, lines: bytes) -> dict[str, str]:
+def _append(cluster: str, lines: bytes) -> dict[str, Any]:
     result = corfu("append", "-o", "json", cluster=cluster, stdin=lines)
     assert result.returncode == 0, result.stderr
-    totals: dict[str, str] = json.loads(result.stdout)
+    totals: dict[str, Any] = json.loads(result.stdout)
     return totals
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import corfu
-from corfu.tools.asking import ask_replicas, parse_cluster
+from corfu.addresses import parse_addresses
+from corfu.tools.asking import ask_replicas
 from corfu.tools.cluster import LocalCluster
 from corfu.tools.health import leader_of
 from corfu.tools.processes import Process
@@ -32,7 +33,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[LocalCluster]:
 async def _leader(cluster: LocalCluster) -> Process:
     async with asyncio.timeout(DEADLINE_S):
         while True:
-            leader = leader_of(await ask_replicas(parse_cluster(cluster.cluster), 1.0))
+            leader = leader_of(await ask_replicas(parse_addresses(cluster.cluster), 1.0))
             if leader is not None:
                 return cluster.process("sequencer", leader.replica)
 

@@ -248,6 +248,11 @@ class SimDisk:
         self.counters.removes += 1
         self._change_name(Remove(name))
 
+    @property
+    def used_bytes(self) -> int:
+        """What all files together take."""
+        return self._used_bytes
+
     def free_bytes(self) -> int:
         """Return how many bytes the file system would still take."""
         if self.capacity_bytes is None:

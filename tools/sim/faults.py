@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
-from corfu.codec import kind_of_datagram
 from corfu.tools.sim.disk import Crashed
 from corfu.tools.sim.network import NetworkSettings
 from corfu.tools.sim.options import CALM
 from corfu.tools.sim.world import Host, World
 
 CAPTURE_EACH_MAX = 8
+_KIND_AT = 3
+"""Where a frame's kind stands: behind magic and version."""
+
+
+def kind_of_datagram(datagram: bytes) -> int | None:
+    """Return the kind of a datagram's first frame."""
+    return datagram[_KIND_AT] if len(datagram) > _KIND_AT else None
 
 
 class Nemesis:
@@ -23,7 +29,7 @@ class Nemesis:
         self._world = world
         self._rng = random.Random(f"faults-{world.seed}")  # noqa: S311
         self._tasks: list[asyncio.Task[None]] = []
-        self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
+        self._kinds: dict[str, Callable[[], Coroutine[object, object, None]]] = {
             "kill": self._kill,
             "crash_in_disk_operation": self._crash_in_disk_operation,
             "power_cut": self._power_cut,
@@ -63,11 +69,8 @@ class Nemesis:
             host.excused = False
             host.start()
 
-    def _spawn(self, step: Awaitable[None]) -> None:
-        async def run() -> None:
-            await step
-
-        self._tasks.append(asyncio.get_running_loop().create_task(run()))
+    def _spawn(self, step: Coroutine[object, object, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(step, name="fault"))
 
     async def _drive(self) -> None:
         options = self._world.options

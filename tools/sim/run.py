@@ -10,6 +10,7 @@ from corfu.client.log import LogClient
 from corfu.errors import LostError, TrimmedError
 from corfu.messages import Inspect, Inspected, InspectedOffset
 from corfu.runtime.driver import Driver
+from corfu.sequencer.process import ReplicaProcess
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.history import FinalLog
 from corfu.tools.sim.faults import Nemesis
@@ -165,6 +166,7 @@ async def _scan(
 async def _compare_units(world: World, final: FinalLog) -> None:
     """Every unit of a chain holds, durably, exactly what the log showed."""
     _log, driver, _group = world.client()
+    driver.link.cluster = world.cluster
     for host in world.units:
         held = await _inspect(driver, host.address, final)
         number = world.units.index(host)
@@ -195,8 +197,8 @@ def _compare_replicas(world: World) -> None:
     seen: dict[int, tuple[int, str]] = {}
     for host in world.replicas:
         process = host.process
-        assert process is not None
-        applied, digest = process.state_digest()  # type: ignore[union-attr]
+        assert isinstance(process, ReplicaProcess)
+        applied, digest = process.core.group.applied, process.core.state.digest()
         if applied in seen and seen[applied][0] != digest:
             raise RuleBroken(f"{host.name} and {seen[applied][1]} differ at slot {applied}")
         seen[applied] = (digest, host.name)

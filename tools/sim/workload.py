@@ -271,7 +271,7 @@ class Workload:
             begin: Place = (start, 0)
             try:
                 async for record in self._log.follow(start, on_lost="skip"):
-                    items.append(
+                    items.append(  # noqa: PERF401 - what came before an error counts
                         ((record.position.offset, record.position.index), key_of(record.data))
                     )
             except TrimmedError as error:

@@ -6,7 +6,6 @@ that follow from the seed; nothing here reads a clock or the system's randomness
 
 from __future__ import annotations
 
-import errno
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,9 +91,9 @@ class Host:
             world.note(self.name, "crashed while it started")
             self.kill()
         except OSError as error:
-            if error.errno != errno.ENOSPC or not self.excused:
+            if not self.excused:
                 raise
-            world.note(self.name, "no space to start")
+            world.note(self.name, f"could not start: {error}")
             self.kill()
 
     def kill(self) -> None:

@@ -94,8 +94,8 @@ def test_asks_under_loss_duplication_and_damage_are_all_answered(seed: int) -> N
     world.run(lambda: len(a.answered) == len(asked))
     assert not a.expired
     # No damaged or mixed body came through.
-    for message in b.received:
-        assert message == asked[message.request]
+    for received in b.received:
+        assert received == asked[received.request]
 
 
 def test_large_asks_under_loss_arrive_with_few_bytes() -> None:
@@ -412,7 +412,7 @@ def test_fragments_of_two_attempts_at_different_offsets_never_mix() -> None:
     request = a.link.new_request()
     kept: dict[int, list[bytes]] = {1: [], 2: []}
     for offset, fill in ((1, b"x"), (2, b"y")):
-        world.tap = lambda datagram, *_, offset=offset: kept[offset].append(datagram)  # type: ignore[misc]
+        world.tap = lambda datagram, *_, offset=offset: kept[offset].append(datagram)
         entry = fill * 3000
         a.link.send(B, Write(request, Epoch(1), Offset(offset), ID, Offset(9), entry), 0.0)
         world.flush(a)

@@ -1,0 +1,206 @@
+"""A leading term: makes its epoch, grants, and keeps the epoch's units together.
+
+Async over ports only. The process starts `LeaderTerm.run` when this replica's ballot has won and
+cancels it when the ballot is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from corfu.layout import Layout, Unit
+from corfu.messages import Sealed, Trim, Trimmed, TrimReached, TrimTo
+from corfu.types import Address, Offset, RequestId, UnitId
+
+from . import commands
+from .closing import Closer, heads_of
+from .context import Backoff, Context
+from .doubts import DoubtSettler
+from .epochs import EpochMaker, install, seal
+from .views import Key
+
+INSTALL_S = 0.3
+"""How long a new epoch waits for its installs before it grants tokens all the same."""
+
+_INSTALL_GRACE_S = 1.0
+_WATCHES_PER_PROBE = 2
+_CLOSE_POLL_S = 0.01
+
+
+class ServedEpoch:
+    """One active epoch of this term: installs it everywhere, closes, settles doubt, watches."""
+
+    def __init__(self, context: Context, layout: Layout, sealed: Mapping[UnitId, Sealed]) -> None:
+        self._context = context
+        self.layout = layout
+        self._sealed = sealed
+        self.closer = Closer(context, layout)
+        self._begun_at = context.now()
+        self._installed_at: dict[Key, float] = {}
+        self._settled_at: dict[UnitId, float] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> str:
+        """Serve the epoch; returns why another one is needed."""
+        context = self._context
+        try:
+            installs = [
+                self._start(self._install(unit), f"install {unit.id}") for unit in self.layout.units
+            ]
+            await self._wait_for_installs(installs)
+            context.shell.run(context.core.begin_granting(context.now()))
+            self._start(self.closer.run(), "close")
+            heads = heads_of(self.layout)
+            for unit in self.layout.units:
+                if unit.id in heads:
+                    self._start(self._settle(unit), f"settle {unit.id}")
+            return await self._watch()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._context.spawn(coroutine, name)
+        self._tasks.append(task)
+        return task
+
+    async def _wait_for_installs(self, installs: list[asyncio.Task[None]]) -> None:
+        needed = {u.id for u in self.layout.chain_units(self._context.state.closed_until)}
+        chosen = [
+            task for unit, task in zip(self.layout.units, installs, strict=True)
+            if unit.id in needed
+        ]  # fmt: skip
+        if chosen:
+            await asyncio.wait(chosen, timeout=INSTALL_S)
+
+    async def _install(self, unit: Unit) -> None:
+        """Install the layout at a unit, for ever until it has it; stragglers are sealed first."""
+        context = self._context
+        backoff = Backoff(context)
+        sealed = unit.id in self._sealed
+        while True:
+            if not sealed:
+                await seal(context, unit, self.layout.epoch)
+            if await install(context, unit, self.layout):
+                self._installed_at[(unit.id, unit.incarnation)] = context.now()
+                return
+            sealed = False
+            await backoff.wait()
+
+    async def _settle(self, unit: Unit) -> None:
+        """Settle a head's doubt, if it has any."""
+        answer = self._sealed.get(unit.id)
+        doubtful = answer is not None and (
+            answer.doubt or any(block.named for block in answer.blocks)
+        )
+        seen = self._context.core.views.seen(unit)
+        if doubtful or (seen is not None and seen.probed.doubt):
+            settler = DoubtSettler(self._context, self.layout, unit, self._sealed)
+            if not await settler.run():
+                # No later epoch could tell more: wait for an operator, not for another seal.
+                self._context.log(f"ALARM: unit {unit.id} keeps damage that nobody can repair")
+                return
+        self._settled_at[unit.id] = self._context.now()
+
+    async def _watch(self) -> str:
+        """Return why a new epoch is needed, once one is."""
+        context = self._context
+        units = self.layout.chain_units(Offset(0))
+        while True:
+            for unit in units:
+                reason = self._needs_epoch(unit)
+                if reason is not None:
+                    return reason
+            await context.shell.sleep(context.settings.probe_s / _WATCHES_PER_PROBE)
+
+    def _needs_epoch(self, unit: Unit) -> str | None:
+        seen = self._context.core.views.seen(unit)
+        if seen is None:
+            return None
+        # A probe from before the install tells of the restart that this epoch was made for.
+        installed_at = self._installed_at.get((unit.id, unit.incarnation))
+        since = self._begun_at + _INSTALL_GRACE_S if installed_at is None else installed_at
+        if seen.probed.restarted and seen.asked_at >= since:
+            return f"unit {unit.id} has restarted"
+        settled_at = self._settled_at.get(unit.id)
+        if settled_at is not None and seen.probed.doubt and seen.asked_at >= settled_at:
+            return f"unit {unit.id} is in doubt"
+        return None
+
+
+class LeaderTerm:
+    """What a replica does while its ballot leads."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._served: ServedEpoch | None = None
+        self._trims: dict[RequestId, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Make an epoch and serve it, again and again, until cancelled."""
+        context = self._context
+        maker = EpochMaker(context)
+        backoff = Backoff(context, eager=True)
+        reason = "a new leader"
+        try:
+            while True:
+                sealed = await maker.make(reason)
+                self._served = ServedEpoch(context, context.state.active, sealed)
+                begun_at = context.now()
+                reason = await self._served.run()
+                if context.now() - begun_at >= context.settings.stable_s:
+                    backoff.reset()
+                # At once the first time; a unit that restarts all the time must not stop all
+                # clients all the time.
+                await backoff.wait()
+        finally:
+            for task in self._trims.values():
+                task.cancel()
+
+    def trim(self, request: Trim, sender: Address) -> None:
+        """Trim for a client, in the background; a repeated request changes nothing."""
+        if request.request in self._trims:
+            return
+        if len(self._trims) >= self._context.settings.waiting_max:
+            return
+        task = self._context.spawn(self._trim(request, sender), "trim")
+        self._trims[request.request] = task
+
+    async def _trim(self, request: Trim, sender: Address) -> None:
+        context = self._context
+        try:
+            tail = context.core.tail
+            target = min(request.mark, tail if tail is not None else request.mark)
+            # What is trimmed must be decided: else a slow writer could be told that its entry
+            # is in the log after it was trimmed away, and another that it is not.
+            while context.state.closed_until < target:
+                if self._served is not None:
+                    self._served.closer.want(target)
+                await context.shell.sleep(_CLOSE_POLL_S)
+            await context.decide(commands.TrimTo(target))
+            mark = context.state.trim_mark
+            # It returns when every unit of the active layout has it durably: no unit then gives
+            # the value again.
+            freed = await asyncio.gather(
+                *(self._push(unit, mark) for unit in context.state.active.units)
+            )
+            epoch = context.state.active.epoch
+            context.shell.send(sender, TrimReached(request.request, epoch, mark, sum(freed)))
+        finally:
+            del self._trims[request.request]
+
+    async def _push(self, unit: Unit, mark: Offset) -> int:
+        """Bring the trim mark to a unit; returns how many bytes that freed."""
+        context = self._context
+        backoff = Backoff(context)
+        while True:
+            message = TrimTo(
+                context.shell.new_request(), unit.id, unit.incarnation,
+                mark, context.state.closed_until,
+            )  # fmt: skip
+            reply = await context.ask(unit.address, message, context.settings.seal_s)
+            if isinstance(reply, Trimmed) and reply.mark >= mark:
+                return reply.freed_bytes
+            await backoff.wait()

@@ -1,0 +1,643 @@
+"""The rules of appending, one test each."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from corfu.client.log import LogClient
+from corfu.entry import decode_entry
+from corfu.errors import AppendUnknownError, NotAppendedError, UsageError
+from corfu.layout import Segment
+from corfu.messages import (
+    Fill,
+    Filled,
+    GetToken,
+    Message,
+    Reason,
+    Refused,
+    Rejected,
+    Rejection,
+    Write,
+    WrongEpoch,
+)
+from corfu.types import Address, EntryId, Epoch, Offset, Position, State, UnitId
+from tests.unit.corfu.client_world import (
+    CHAINS,
+    DROP,
+    REPLICAS,
+    Drop,
+    FakeCluster,
+    Script,
+    data,
+    junk_at,
+    make_layout,
+    run,
+)
+
+
+def scripted(cluster: FakeCluster, script: Script) -> None:
+    cluster.script = script  # type: ignore[method-assign]
+
+
+def records_written(cluster: FakeCluster) -> list[tuple[bytes, ...]]:
+    """The entries that stand in the log, in its order."""
+    entries = [cluster.held[offset] for offset in sorted(cluster.held)]
+    return [decode_entry(e.entry).records for e in entries if e.state is State.DATA]
+
+
+def test_append_alone_returns_position_after_one_token_and_one_write() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        assert await log.append(b"a") == Position(Offset(0), 0)
+        assert await log.append(b"") == Position(Offset(1), 0)
+        assert len(cluster.requests(GetToken)) == len(cluster.requests(Write)) == 2
+        assert records_written(cluster) == [(b"a",), (b"",)]
+
+    run(test)
+
+
+def test_append_of_one_turn_share_one_entry() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        positions = await asyncio.gather(*(log.append(bytes([i])) for i in range(5)))
+        assert positions == [Position(Offset(0), i) for i in range(5)]
+        assert len(cluster.requests(Write)) == 1
+
+    run(test)
+
+
+def test_append_queued_while_entry_in_flight_goes_into_next_entry() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        first = asyncio.create_task(log.append(b"first"))
+        await asyncio.sleep(0.0005)
+        rest = [asyncio.create_task(log.append(b"%d" % i)) for i in range(3)]
+        assert await first == Position(Offset(0), 0)
+        assert [p.offset for p in await asyncio.gather(*rest)] == [1, 1, 1]
+        assert [m.count for m in cluster.requests(GetToken)] == [1, 1]
+
+    run(test)
+
+
+def test_append_called_after_token_request_left_is_never_in_its_entry() -> None:
+    """The token reply is late and others append meanwhile: what is called now comes after."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def slow_first_grant(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, GetToken) and len(cluster.requests(GetToken)) == 1:
+                reply = cluster.answer_replica(to, message)
+                await asyncio.sleep(0.3)
+                return reply
+            return None
+
+        scripted(cluster, slow_first_grant)
+        first = asyncio.create_task(log.append(b"1"))
+        await asyncio.sleep(0.1)
+        cluster.put(data(1, b"", b"o" * 16))
+        second = await log.append(b"2")
+        assert (await first).offset == 0
+        assert second.offset == 2
+
+    run(test)
+
+
+def test_append_full_entries_share_token_request() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        await asyncio.gather(*(log.append(bytes(1000)) for _ in range(20)))
+        assert cluster.requests(GetToken)[0].count == 7
+        assert len(cluster.requests(Write)) == 7
+
+    run(test, entry_bytes_target=3100)
+
+
+def test_append_in_flight_entries_are_bounded() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        await asyncio.gather(*(log.append(bytes(3000)) for _ in range(20)))
+        assert max(message.count for message in cluster.requests(GetToken)) <= 4
+
+    run(test, entry_bytes_target=3100, entries_in_flight_max=4)
+
+
+def test_append_unanswered_write_is_settled_by_fill_as_appended() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def stored_without_reply(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write):
+                cluster.write(message)
+                return DROP
+            return None
+
+        scripted(cluster, stored_without_reply)
+        assert await log.append(b"x") == Position(Offset(0), 0)
+        assert len(cluster.requests(GetToken)) == 1
+        assert records_written(cluster) == [(b"x",)]
+
+    run(test)
+
+
+def test_append_unanswered_write_is_settled_as_junk_before_next_token() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def lost(to: Address, message: Message) -> Message | Drop | None:
+            return DROP if isinstance(message, Write) and message.offset == 0 else None
+
+        scripted(cluster, lost)
+        assert await log.append(b"x") == Position(Offset(1), 0)
+        kinds = [m for _, m in cluster.asked if isinstance(m, GetToken | Write | Fill)]
+        assert [type(m) for m in kinds] == [GetToken, Write, Fill, GetToken, Write]
+        ids = {m.entry_id for m in cluster.requests(Write)}
+        assert len(ids) == 1
+        requests = [m.request for m in cluster.requests(Write)]
+        assert len(set(requests)) == 2
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.NO_SPACE, Reason.REBUILDING, Reason.DAMAGED, Reason.CONFLICT, Reason.BUSY]
+)
+def test_append_refusal_settles_nothing(reason: Reason) -> None:
+    """A copy of the Write is stored although a unit refuses: only the fill tells the truth."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def refuse(to: Address, message: Message) -> Message | Drop | None:
+            if not isinstance(message, Write):
+                return None
+            cluster.write(message)
+            return Refused(message.request, message.epoch, message.offset, reason)
+
+        scripted(cluster, refuse)
+        assert await log.append(b"x") == Position(Offset(0), 0)
+        assert len(cluster.requests(GetToken)) == 1
+
+    run(test)
+
+
+def test_append_refused_fill_is_asked_again_until_it_settles() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        fills = itertools.count()
+
+        async def refuse(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write) and message.offset == 0:
+                return Refused(message.request, message.epoch, message.offset, Reason.NO_SPACE)
+            if isinstance(message, Fill) and next(fills) < 3:
+                return Refused(message.request, message.epoch, message.offset, Reason.ABOVE_WINDOW)
+            return None
+
+        scripted(cluster, refuse)
+        assert await log.append(b"x") == Position(Offset(1), 0)
+        assert [m.offset for m in cluster.requests(Fill)] == [0] * 4
+
+    run(test)
+
+
+def test_append_already_written_by_another_settles_in_own_epoch() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        cluster.head[Offset(0)] = junk_at(0)
+        cluster.head[Offset(1)] = data(1, b"other", b"o" * 16)
+        assert await log.append(b"x") == Position(Offset(2), 0)
+        assert not cluster.requests(Fill)
+
+    run(test)
+
+
+def test_append_already_written_with_own_id_or_other_epoch_settles_nothing() -> None:
+    from corfu.messages import AlreadyWritten
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def strange(to: Address, message: Message) -> Message | Drop | None:
+            if not isinstance(message, Write):
+                return None
+            cluster.write(message)
+            own = message.offset == 0
+            epoch = message.epoch if own else Epoch(message.epoch + 1)
+            id_ = message.entry_id if own else EntryId(b"o" * 16)
+            return AlreadyWritten(message.request, epoch, message.offset, id_, State.DATA)
+
+        scripted(cluster, strange)
+        assert await log.append(b"x") == Position(Offset(0), 0)
+        assert await log.append(b"y") == Position(Offset(1), 0)
+
+    run(test)
+
+
+@pytest.mark.parametrize("state", [State.TRIMMED, State.LOST])
+def test_append_offset_gone_before_settled_ends_unknown(state: State) -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def gone(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write):
+                return DROP
+            if isinstance(message, Fill):
+                cluster.head[message.offset] = gone_entry
+            return None
+
+        gone_entry = junk_at(0)
+        gone_entry = type(gone_entry)(
+            Offset(0), state, gone_entry.entry_id, gone_entry.digest, b""
+        )
+        scripted(cluster, gone)
+        with pytest.raises(AppendUnknownError, match="offset 0"):
+            await log.append(b"x")
+        assert len(cluster.requests(GetToken)) == 1
+
+    run(test)
+
+
+def test_append_wrong_epoch_takes_new_layout_and_settles_there() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def seal(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write) and message.epoch == 1:
+                cluster.layout = make_layout(2, 100)
+                cluster.tail = 100
+            return None
+
+        scripted(cluster, seal)
+        assert await log.append(b"x") == Position(Offset(100), 0)
+        (fill,) = cluster.requests(Fill)
+        assert (fill.epoch, fill.offset) == (2, 0)
+        assert [m.epoch for m in cluster.requests(Write)] == [1, 2]
+
+    run(test)
+
+
+def test_append_stale_layout_of_lagging_replica_is_ignored() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        cluster.layouts_told = {address: make_layout(1, 0) for address in REPLICAS}
+        cluster.layout = make_layout(3, 100)
+        del cluster.layouts_told[REPLICAS[2]]
+        cluster.tail = 100
+        assert (await log.append(b"x")).offset == 100
+        before = len(cluster.asked)
+        # Now all but nobody know epoch 3: the client does not go back to epoch 1.
+        cluster.layouts_told = {address: make_layout(1, 0) for address in REPLICAS}
+        assert (await log.append(b"y")).offset == 101
+        epochs = [m.epoch for _, m in cluster.asked[before:] if isinstance(m, GetToken | Write)]
+        assert epochs == [3, 3]
+
+    run(test)
+
+
+def test_append_unit_behind_own_layout_is_asked_again_with_same_request() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        writes = itertools.count()
+
+        async def behind(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write) and next(writes) < 2:
+                return WrongEpoch(message.request, Epoch(0), message.offset)
+            return None
+
+        scripted(cluster, behind)
+        assert (await log.append(b"x")).offset == 0
+        assert len({m.request for m in cluster.requests(Write)}) == 1
+        assert len(cluster.requests(GetToken)) == 1
+
+    run(test)
+
+
+def test_append_token_of_left_epoch_is_filled_and_never_used() -> None:
+    """While the token request is under way a newer layout becomes known."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def late(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, GetToken) and message.epoch == 1:
+                reply = cluster.answer_replica(to, message)
+                cluster.layout = make_layout(2, 100)
+                cluster.tail = 100
+                await log._cluster.refresh()
+                return reply
+            return None
+
+        scripted(cluster, late)
+        assert (await log.append(b"x")).offset == 100
+        assert [(m.epoch, m.offset) for m in cluster.requests(Write)] == [(2, 100)]
+        await asyncio.sleep(1)
+        assert [m.offset for m in cluster.requests(Fill)] == [0]
+
+    run(test)
+
+
+def test_append_repeated_token_request_is_the_same_and_granted_once() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def lose_reply(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, GetToken) and message.request not in cluster.grants:
+                cluster.answer_replica(to, message)
+                return DROP
+            return None
+
+        scripted(cluster, lose_reply)
+        assert (await log.append(b"x")).offset == 0
+        assert cluster.tail == 1
+        assert len({m.request for m in cluster.requests(GetToken)}) == 1
+
+    run(test)
+
+
+def test_append_timeout_without_token_is_certainly_not_appended() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def no_chains(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, GetToken):
+                return Rejected(message.request, Epoch(1), Rejection.NO_CHAINS, "chain 0 of 1")
+            return None
+
+        scripted(cluster, no_chains)
+        with pytest.raises(NotAppendedError, match="NO_CHAINS chain 0 of 1") as caught:
+            await log.append(b"x", timeout=2)
+        assert caught.value.outcome == "not_applied"
+        assert 2 <= cluster.now() < 2.1
+
+    run(test)
+
+
+def test_append_timeout_while_unsettled_is_unknown() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def silent(to: Address, message: Message) -> Message | Drop | None:
+            return DROP if isinstance(message, Write | Fill) else None
+
+        scripted(cluster, silent)
+        with pytest.raises(AppendUnknownError, match="offset 0") as caught:
+            await log.append(b"x", timeout=3)
+        assert caught.value.outcome == "unknown"
+
+    run(test)
+
+
+def test_append_timeout_after_everything_settled_is_certain_and_takes_no_new_token() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def always_late(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write):
+                cluster.store(junk_at(message.offset))
+            return None
+
+        scripted(cluster, always_late)
+        with pytest.raises(NotAppendedError, match="filled before"):
+            await log.append(b"x", timeout=2)
+        asked = len(cluster.requests(GetToken))
+        await asyncio.sleep(5)
+        assert len(cluster.requests(GetToken)) == asked
+        assert records_written(cluster) == []
+
+    run(test)
+
+
+def test_append_short_timeout_is_withdrawn_before_first_write_and_others_go_on() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def slow(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, GetToken):
+                await asyncio.sleep(0.2)
+            return None
+
+        scripted(cluster, slow)
+        short = asyncio.create_task(log.append(b"short", timeout=0.1))
+        long = asyncio.create_task(log.append(b"long"))
+        with pytest.raises(NotAppendedError):
+            await short
+        assert await long == Position(Offset(0), 0)
+        assert records_written(cluster) == [(b"long",)]
+
+    run(test)
+
+
+def test_append_withdrawn_after_a_lost_try_leaves_under_another_id() -> None:
+    """One id must never have two digests, so the rest of the entry is another entry."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def fill_first(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write) and message.offset == 0:
+                cluster.store(junk_at(0))
+            if isinstance(message, GetToken) and cluster.tail == 1:
+                await asyncio.sleep(0.3)
+            return None
+
+        scripted(cluster, fill_first)
+        short = asyncio.create_task(log.append(b"short", timeout=0.2))
+        long = asyncio.create_task(log.append(b"long"))
+        with pytest.raises(NotAppendedError):
+            await short
+        await long
+        first, second = cluster.requests(Write)
+        assert first.entry_id != second.entry_id
+        assert records_written(cluster) == [(b"long",)]
+
+    run(test)
+
+
+def test_append_cancelled_before_frozen_is_taken_out() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        first = asyncio.create_task(log.append(b"first"))
+        await asyncio.sleep(0.0005)
+        second = asyncio.create_task(log.append(b"second"))
+        third = asyncio.create_task(log.append(b"third"))
+        await asyncio.sleep(0)
+        second.cancel()
+        await first
+        await third
+        assert records_written(cluster) == [(b"first",), (b"third",)]
+        with pytest.raises(asyncio.CancelledError):
+            await second
+
+    run(test)
+
+
+def test_append_cancelled_after_frozen_goes_on() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.0015):
+                await log.append(b"x")
+        await asyncio.sleep(1)
+        assert records_written(cluster) == [(b"x",)]
+        assert not cluster.requests(Fill)
+
+    run(test)
+
+
+def test_append_all_withdrawn_after_token_left_fills_the_token() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def slow(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, GetToken):
+                reply = cluster.answer_replica(to, message)
+                await asyncio.sleep(0.3)
+                return reply
+            return None
+
+        scripted(cluster, slow)
+        with pytest.raises(NotAppendedError):
+            await log.append(b"x", timeout=0.1)
+        await asyncio.sleep(1)
+        assert [m.offset for m in cluster.requests(Fill)] == [0]
+        assert not cluster.requests(Write)
+
+    run(test)
+
+
+def test_append_too_large_is_refused_before_packing_and_fails_nobody_else() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        good = asyncio.create_task(log.append(b"good"))
+        with pytest.raises(UsageError, match="a record of"):
+            await log.append(bytes(1 << 20))
+        with pytest.raises(UsageError, match="bytes"):
+            await log.append_many([b"fine", "text"])  # type: ignore[list-item]
+        await good
+        assert records_written(cluster) == [(b"good",)]
+
+    run(test)
+
+
+def test_append_many_fitting_one_entry_is_one_entry() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        # More than the target, but one call is never split if it fits an entry.
+        positions = await log.append_many([bytes(1000)] * 200)
+        assert positions == [Position(Offset(0), i) for i in range(200)]
+        assert await log.append_many([]) == []
+
+    run(test)
+
+
+def test_append_many_larger_fails_with_positions_reached() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def second_fails(to: Address, message: Message) -> Message | Drop | None:
+            return DROP if isinstance(message, Write | Fill) and message.offset == 1 else None
+
+        scripted(cluster, second_fails)
+        with pytest.raises(AppendUnknownError) as caught:
+            await log.append_many([bytes(600_000)] * 3, timeout=4)
+        assert caught.value.appended == (Position(Offset(0), 0),)
+
+    run(test)
+
+
+def test_append_ordered_keeps_one_entry_without_verdict() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def lose_first(to: Address, message: Message) -> Message | Drop | None:
+            return DROP if isinstance(message, Write) and message.offset == 0 else None
+
+        scripted(cluster, lose_first)
+        tasks = [asyncio.create_task(log.append(bytes(2000) + b"%d" % i)) for i in range(5)]
+        positions = await asyncio.gather(*tasks)
+        assert positions == sorted(positions)
+        assert all(m.count == 1 for m in cluster.requests(GetToken))
+        stored = [record[-1:] for records in records_written(cluster) for record in records]
+        assert stored == [b"0", b"1", b"2", b"3", b"4"]
+
+    run(test, ordered=True, entry_bytes_target=2100)
+
+
+def test_append_ordered_fails_those_queued_behind_a_failure() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def silent(to: Address, message: Message) -> Message | Drop | None:
+            return DROP if isinstance(message, Write | Fill) and message.offset == 0 else None
+
+        scripted(cluster, silent)
+        first = asyncio.create_task(log.append(b"first", timeout=3))
+        await asyncio.sleep(0.01)
+        behind = asyncio.create_task(log.append(b"behind"))
+        with pytest.raises(AppendUnknownError):
+            await first
+        with pytest.raises(NotAppendedError, match="before it failed"):
+            await behind
+        assert (await log.append(b"later")).offset == 1
+        assert records_written(cluster) == [(b"later",)]
+
+    run(test, ordered=True)
+
+
+def test_append_close_settles_what_is_queued_and_in_flight() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        tasks = [asyncio.create_task(log.append(bytes(2000))) for _ in range(10)]
+        await asyncio.sleep(0)
+        await log.close()
+        await asyncio.gather(*tasks)
+        with pytest.raises(UsageError, match="closed"):
+            await log.append(b"late")
+
+    run(test, entry_bytes_target=2100, entries_in_flight_max=2)
+
+
+def test_append_close_deadline_ends_unsettled_as_unknown_and_queued_as_not_appended() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def silent(to: Address, message: Message) -> Message | Drop | None:
+            return DROP if isinstance(message, Write | Fill) else None
+
+        scripted(cluster, silent)
+        first = asyncio.create_task(log.append(b"first"))
+        await asyncio.sleep(0.01)
+        queued = asyncio.create_task(log.append(b"queued"))
+        await asyncio.sleep(0)
+        await log.close(timeout=2)
+        with pytest.raises(AppendUnknownError):
+            await first
+        with pytest.raises(NotAppendedError):
+            await queued
+
+    run(test, ordered=True)
+
+
+def test_append_abandoned_chain_ends_unknown() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def abandon(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write) and message.epoch == 1:
+                open_ = Segment(Offset(10), None, CHAINS)
+                closed = Segment(Offset(0), Offset(10), ((), CHAINS[1]))
+                cluster.layout = make_layout(2, 10, (closed, open_))
+                cluster.tail = 10
+                return DROP
+            return None
+
+        scripted(cluster, abandon)
+        with pytest.raises(AppendUnknownError, match="trimmed or lost"):
+            await log.append(b"x")
+
+    run(test)
+
+
+def test_append_reports_lost_tokens_and_write_times() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        cluster.head[Offset(0)] = junk_at(0)
+        await log.append(b"x")
+        second = cluster.requests(GetToken)[1]
+        assert (second.tokens_lost, second.tokens_used) == (1, 1)
+        assert 500 < second.write_p99_us < 5000
+        assert second.oldest == second.request.sequence
+
+    run(test)
+
+
+def test_append_filled_of_another_epoch_is_not_believed() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        fills = itertools.count()
+
+        async def odd(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write):
+                cluster.write(message)
+                return DROP
+            if isinstance(message, Fill) and next(fills) == 0:
+                whole = (type(junk_range)(message.offset, message.end),)
+                return Filled(
+                    message.request, Epoch(9), message.offset, message.end, whole, ()
+                )
+            return None
+
+        from corfu.types import Range
+
+        junk_range = Range(Offset(0), Offset(1))
+        scripted(cluster, odd)
+        assert (await log.append(b"x")).offset == 0
+
+    run(test)
+
+
+def test_append_after_fork_is_refused() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        log._pid = lambda: 7
+        with pytest.raises(UsageError, match="fork"):
+            await log.append(b"x")
+        log._pid = lambda: 0
+
+    run(test)
+
+
+def test_append_unit_ids_of_the_layout_are_used() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        await log.append(b"x")
+        await log.append(b"y")
+        heads = [to.port - 9800 for to, m in cluster.asked if isinstance(m, Write)]
+        assert heads == [UnitId(1), UnitId(3)]
+
+    run(test)
