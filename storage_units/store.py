@@ -417,8 +417,8 @@ class Store:
 
     def drain_finished(self) -> None:
         """Take note of journal files that were finished since the last call."""
-        for serial in self.journal.drain_finished():
-            self._finished.add(serial)
+        # One that recovery reports may have been released since.
+        self._finished |= set(self.journal.live) & set(self.journal.drain_finished())
         self.release_dead()
 
     def next_to_index(self) -> int | None:
@@ -482,6 +482,9 @@ class Store:
         before = self._cache.pop(offset, None)
         self._cache_bytes += len(held.entry) - (0 if before is None else len(before.entry))
         self._cache[offset] = held
+        self._evict()
+
+    def _evict(self) -> None:
         while self._cache_bytes > self._cache_bytes_max:
             oldest = next(iter(self._cache))
             # What is not on disk yet can only be read from here.
@@ -496,6 +499,7 @@ class Store:
             _, offset, size = commits.popleft()
             self._pending.discard(offset)
             self.uncommitted_bytes -= size
+        self._evict()
 
     def _forget_names(self, start: Offset, end: Offset) -> None:
         if end - start > len(self._names):

@@ -54,15 +54,10 @@ class SharedRound(Generic[T]):
 
     async def join(self) -> T:
         """Return the result of the first run that begins from now on."""
-        if self._running is None or self._running.done():
-            self._running = self._next = None
-            self._running = task = asyncio.ensure_future(self._run())
-        else:
-            if self._next is None or self._next.done():
-                self._next = asyncio.ensure_future(self._after(self._running))
-            task = self._next
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._begin())
         # One caller's cancellation is no other caller's.
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._next)
 
     def cancel(self) -> None:
         """End what runs; those who wait are cancelled."""
@@ -70,8 +65,10 @@ class SharedRound(Generic[T]):
             if task is not None:
                 task.cancel()
 
-    async def _after(self, running: asyncio.Task[T]) -> T:
-        await asyncio.wait({running})
+    async def _begin(self) -> T:
+        if self._running is not None:
+            await asyncio.wait({self._running})
+        # From here on it is under way: who asks now waits for the next one.
         self._running, self._next = self._next, None
         return await self._run()
 

@@ -70,6 +70,8 @@ class _Live:
         self._values: dict[Offset, Value] = {}
         self._bytes = 0
         self._trouble: BaseException | None = None
+        self._gaps_looked_until = start
+        self._stalled = asyncio.Event()
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,6 +83,7 @@ class _Live:
         try:
             for span in spans:
                 self._start(self._follow_chain(span))
+            self._start(self._close_gaps(spans))
             while True:
                 values = self._take()
                 if values:
@@ -106,6 +109,8 @@ class _Live:
         if taken:
             self._next = at
             self._drained.set()
+        if values:
+            self._stalled.set()
         return taken
 
     def _put(self, values: list[Value]) -> None:
@@ -139,20 +144,16 @@ class _Live:
                 bytes_max=self._settings.read_bytes,
                 wait_s=self._settings.follow_wait_s,
             )
-            last = max((*found.values, *(entry.offset for entry in found.damaged)), default=None)
-            if last is not None:
-                after = Offset(last + 1)
+            for entry in found.damaged:
+                self._start(self._close_gap(span, entry.offset, Offset(entry.offset + 1)))
+            seen = [*found.values, *(entry.offset for entry in found.damaged)]
+            if seen:
                 self._put([found.values[offset] for offset in sorted(found.values)])
-                # A value above proves that what lacks below it was granted. Usually it is an
-                # entry still on its way, so it gets a moment before the head is asked.
-                lacking = [Offset(o) for o in span.offsets(at, after) if o not in found.values]
-                for start, stop in span.runs(lacking):
-                    self._start(self._close_gap(span, start, stop))
-                at = span.first_from(after)
-                continue
-            # Parked without a value: EMPTY is only a hint, and this unit may have left the log.
-            # So a confirmed tail comes before it is parked again; its answer tells the epoch.
-            at = await self._look_around(span, at)
+                at = span.first_from(Offset(max(seen) + 1))
+            else:
+                # Parked without a value: EMPTY is only a hint, and this unit may have left the
+                # log. So a confirmed tail comes before it is parked again; it tells the epoch.
+                at = await self._look_around(span, at)
 
     async def _look_around(self, span: Span, at: Offset) -> Offset:
         deadline = self._cluster.endpoint.now() + self._settings.timeout_s
@@ -162,12 +163,31 @@ class _Live:
             raise Retry(str(error)) from None
         if self._cluster.layout.epoch != self._layout.epoch:
             raise Retry("there is a newer layout")
-        self._put(await self._reader.complete_range(span, at, tail.tail, 0.0))
+        self._put(await self._reader.complete_range(span, at, tail.tail))
         return span.first_from(max(at, tail.tail))
 
+    async def _close_gaps(self, spans: list[Span]) -> None:
+        """Complete what lacks below a value that is there: on any chain, that proves it granted.
+
+        Usually it is an entry still on its way, so it gets a moment before the head is asked.
+        """
+        while True:
+            await self._stalled.wait()
+            self._stalled.clear()
+            at = self._next
+            await self._cluster.endpoint.sleep(self._settings.gap_grace_s)
+            if self._next != at or not self._values:
+                continue
+            start = max(self._next, self._gaps_looked_until)
+            end = max(self._values)
+            for span in spans:
+                lacking = [Offset(o) for o in span.offsets(start, end) if o not in self._values]
+                for run_start, run_end in span.runs(lacking):
+                    self._start(self._close_gap(span, run_start, run_end))
+            self._gaps_looked_until = max(start, end)
+
     async def _close_gap(self, span: Span, start: Offset, end: Offset) -> None:
-        grace = self._settings.gap_grace_s
-        self._put(await self._reader.complete_range(span, start, end, grace))
+        self._put(await self._reader.complete_range(span, start, end))
 
     async def _room(self, at: Offset) -> None:
         """Wait while the buffer is full, unless this chain is what all wait for."""

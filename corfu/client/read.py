@@ -16,6 +16,7 @@ from corfu.types import Offset
 
 _WINDOW_OFFSETS_FIRST = 64
 _WINDOW_OFFSETS_MAX = 4096
+_NO_LIMIT = 1 << 62
 
 
 @dataclass(slots=True)
@@ -215,25 +216,13 @@ class Reader:
             found.size += again.size
             at = span.first_from(reached)
 
-    async def complete_range(
-        self, span: Span, start: Offset, end: Offset, grace_s: float
-    ) -> list[Value]:
+    async def complete_range(self, span: Span, start: Offset, end: Offset) -> list[Value]:
         """Return a value for each offset of the chain in `[start, end)`, all below the tail.
 
-        Waits up to `grace_s` for the first before anything is asked of the head.
         May raise `Retry`.
         """
         values: dict[Offset, Value] = {}
-        wait = HoleWait()
-        first = span.first_from(start)
-        if first >= end:
-            return []
-        if grace_s > 0:
-            found, _ = await self.chains.read(
-                span, first, Offset(first + 1), bytes_max=1, wait_s=grace_s
-            )
-            values.update(found.values)
-        await self._read_span(span, first, end, 1 << 62, values, wait)
+        await self._read_span(span, start, end, _NO_LIMIT, values, HoleWait())
         return [values[o] for o in sorted(values)]
 
 

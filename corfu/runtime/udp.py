@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncio_dgram
+from asyncio_dgram.aio import DatagramServer
 
 from corfu.types import Address
 
@@ -65,7 +66,7 @@ class UdpDatagrams:
 
     def __init__(
         self,
-        stream: asyncio_dgram.DatagramServer,
+        stream: DatagramServer,
         address: Address,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -142,6 +143,9 @@ class UdpDatagrams:
         """Wait until the socket is closed, after `close`."""
         if self._reader is not None:
             await asyncio.wait({self._reader})
+        # Both loops close the descriptor in the turn after `close`, or the one after that.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def _target(self, to: Address) -> tuple[str, int] | None:
         """Return the address for the kernel; None if it is not one that we may send to.
@@ -250,7 +254,7 @@ async def bind_udp(
             raise OSError(error.errno, _reason(error, Address(host, port))) from error
         bound = own.getsockname()
         stream = await asyncio_dgram.from_socket(own)
-        assert isinstance(stream, asyncio_dgram.DatagramServer)
+        assert isinstance(stream, DatagramServer)
     except BaseException:
         own.close()
         raise
@@ -271,7 +275,7 @@ def _reason(error: OSError, address: Address) -> str:
     return f"cannot bind UDP {address}: {error.strerror}"
 
 
-def _limit_reads(stream: asyncio_dgram.DatagramServer) -> None:
+def _limit_reads(stream: DatagramServer) -> None:
     """Let asyncio's own transport read into 64 KiB, not 256 KiB: three times as fast.
 
     asyncio-dgram shows its transport to nobody, hence the private name; without it, or on

@@ -277,6 +277,10 @@ class SimDisk:
         """Let the next `times` calls of `sync` raise OSError(error), as a bad disk does."""
         self._sync_errors.extend([error] * times)
 
+    def mend(self) -> None:
+        """Let syncs succeed again."""
+        self._sync_errors.clear()
+
     def flip(self, name: str, position: int, bit: int) -> None:
         """Flip bit 0..7 of one byte, in the cache and on the platter: the medium rots."""
         self._file(name).flip(position, bit)

@@ -66,6 +66,7 @@ class Nemesis:
             host.resume()
             host.disk.before_operation = None
             host.disk.capacity_bytes = None
+            host.disk.mend()
             host.excused = False
             host.start()
 
@@ -208,6 +209,7 @@ class Nemesis:
         host.excused = True
         host.disk.fail_next_sync()
         await asyncio.sleep(self._rng.uniform(0, 1))
+        host.disk.mend()
         await self._restart(host)
 
     async def _late(self) -> None:

@@ -13,6 +13,7 @@ import contextvars
 import heapq
 import struct
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TypeVar, TypeVarTuple, Unpack
@@ -28,7 +29,7 @@ Part = bytes | str | int | float | None
 Trace = Callable[[float, str, str], None]
 """Called with the virtual time in seconds, a short kind and a text."""
 
-FAILURE_GRACE_S = 1.0
+FAILURE_GRACE_S = 30.0
 """How long, in virtual seconds, a failed task may wait for somebody to take its exception."""
 
 _COMPACT_MIN = 256
@@ -129,7 +130,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         # A dict for its order: asyncio's own WeakSet of tasks has none.
         self._live: dict[asyncio.Task[object], Group | None] = {}
         self._abandoned: list[asyncio.Task[object]] = []
-        self._failed: dict[asyncio.Task[object], None] = {}
+        self._failed: dict[asyncio.Task[object], Group | None] = {}
         self._failure: BaseException | None = None
         self._digest = xxhash.xxh3_64()
         self.set_debug(False)
@@ -258,7 +259,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if asyncio.iscoroutine(coroutine):
                 # Here and now, not when the collector comes: what a `finally` of an abandoned
                 # task wants of a closed loop is nobody's failure.
-                with contextlib.suppress(RuntimeError):
+                with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+                    warnings.simplefilter("ignore", RuntimeWarning)
                     coroutine.close()
 
     # The turns.
@@ -328,15 +330,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._abandoned += gone
 
     def _task_ended(self, task: asyncio.Task[object]) -> None:
-        self._live.pop(task, None)
+        group = self._live.pop(task, None)
         if not task.cancelled() and task._log_traceback:
-            # Held here: when the collector would find it depends on what ran before.
-            self._failed[task] = None
+            # Held here: when the collector would find it depends on what ran before. The grace is
+            # long: who gathers several tasks looks at the first failure when the last has ended.
+            self._failed[task] = group
             self.call_later(FAILURE_GRACE_S, self._judge, task)
 
     def _judge(self, task: asyncio.Task[object]) -> None:
         """Raise what a failed task raised, unless somebody has taken it by now."""
-        self._failed.pop(task, None)
+        group = self._failed.pop(task, None)
+        if group is not None and group.killed:
+            return
         if task._log_traceback:
             failure = task.exception()
             if failure is not None:

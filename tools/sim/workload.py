@@ -212,6 +212,8 @@ class Workload:
         try:
             tail = await self._log.tail(timeout=5)
             stop = min(end, tail)
+            if start >= stop:
+                return
             async for record in self._log.scan(Offset(start), Offset(stop), on_lost="skip"):
                 place = (record.position.offset, record.position.index)
                 items.append((place, key_of(record.data)))

@@ -230,9 +230,7 @@ def test_append_offset_gone_before_settled_ends_unknown(state: State) -> None:
             return None
 
         gone_entry = junk_at(0)
-        gone_entry = type(gone_entry)(
-            Offset(0), state, gone_entry.entry_id, gone_entry.digest, b""
-        )
+        gone_entry = type(gone_entry)(Offset(0), state, gone_entry.entry_id, gone_entry.digest, b"")
         scripted(cluster, gone)
         with pytest.raises(AppendUnknownError, match="offset 0"):
             await log.append(b"x")
@@ -609,9 +607,7 @@ def test_append_filled_of_another_epoch_is_not_believed() -> None:
                 return DROP
             if isinstance(message, Fill) and next(fills) == 0:
                 whole = (type(junk_range)(message.offset, message.end),)
-                return Filled(
-                    message.request, Epoch(9), message.offset, message.end, whole, ()
-                )
+                return Filled(message.request, Epoch(9), message.offset, message.end, whole, ())
             return None
 
         from corfu.types import Range

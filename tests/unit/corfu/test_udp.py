@@ -61,7 +61,7 @@ def test_datagrams_on_loopback_arrive_with_their_sender(run: Run) -> None:
     async def main() -> None:
         a, b = await bind_udp(HOST, 0), await bind_udp(HOST, 0)
         inbox = Inbox(b)
-        sent = [(bytes([n]) * size, b.address) for n, size in enumerate((1, 0, 1200, 65507))]
+        sent = [(bytes([n]) * size, b.address) for n, size in enumerate((1, 9, 1200, 65507))]
         a.send(sent)
         await inbox.wait_for(4)
         assert sorted(inbox.received) == sorted((data, a.address) for data, _ in sent)

@@ -1,0 +1,217 @@
+"""Elections: is an attempt welcome, then phase 1; and how an acceptor's doubt ends.
+
+Pure. An acceptor in doubt runs the same phase 1 without voting: those who promise its ballot accept
+nothing lower any more, so what they tell cannot be overtaken.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from corfu.messages import Prepare, PreVote, PreVoted, Promise
+from corfu.types import Ballot, Slot
+
+from .acceptor import Doubt
+from .learning import Learning
+from .member import WITH_BALLOT, Member, Phase
+from .proposer import Attempt, votes_again
+from .voting import Voting
+
+ROUNDS_IN_DOUBT = 1 << 16
+"""Rounds left out after a doubtful restart: the batch that is in doubt may have held promises of
+own ballots, but never so many."""
+
+
+class Winner(Protocol):
+    """Who is told that an election is won."""
+
+    def won(self, attempt: Attempt, now: float) -> None:
+        """A majority has promised the attempt's ballot."""
+        ...
+
+
+class Election:
+    """At most one attempt at a time."""
+
+    def __init__(
+        self, member: Member, learning: Learning, voting: Voting, winner: Winner, now: float
+    ) -> None:
+        self._member = member
+        self._learning = learning
+        self._voting = voting
+        self._winner = winner
+        self.attempt: Attempt | None = None
+        self.repeat_at = now
+        member.timeout_at = now + member.random_timeout()
+        if not member.acceptor.votes:
+            member.round_seen += ROUNDS_IN_DOUBT
+            member.phase = Phase.SETTLING
+            member.timeout_at = now + member.random_start()
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` is wanted; not during a term."""
+        if self._member.phase in (Phase.PREPARING, Phase.ASKING):
+            return min(self._member.timeout_at, self.repeat_at)
+        return self._member.timeout_at
+
+    def tick(self, now: float) -> None:
+        """Start an attempt, or repeat its questions."""
+        member = self._member
+        if now < member.timeout_at:
+            if now >= self.repeat_at and member.phase in (Phase.PREPARING, Phase.ASKING):
+                self._repeat(now)
+            return
+        member.timeout_at = now + member.random_timeout()
+        if member.acceptor.votes:
+            self._ask(now)
+        elif self.attempt is None:
+            self._prepare(now)
+        else:
+            # The same ballot again: those who promised it need not be disturbed once more.
+            self._repeat(now)
+            self.try_settle(now)
+
+    def _new_attempt(self, now: float) -> Attempt:
+        member = self._member
+        # Higher than every ballot that was ever seen or promised here, so never used before.
+        member.round_seen = max(member.round_seen, member.acceptor.promised.round)
+        ballot = Ballot(member.round_seen + 1, member.id)
+        return Attempt(ballot, member.request(), Slot(member.applied + 1), now)
+
+    def _ask(self, now: float) -> None:
+        """Ask for pre-votes: a replica that was cut off must not depose a leader that others hear.
+
+        Source: Ongaro, Consensus: Bridging Theory and Practice (2014), section 9.6.
+        """
+        member = self._member
+        self.attempt = self._new_attempt(now)
+        self.attempt.granted.add(member.id)
+        member.phase = Phase.ASKING
+        if len(self.attempt.granted) >= member.quorum:
+            self._prepare(now)
+        else:
+            self._repeat(now)
+
+    def on_pre_vote(self, message: PreVote, now: float) -> None:
+        """Say whether a promise would be given: not while a leader is heard."""
+        member = self._member
+        granted = (
+            member.may_vote
+            and member.phase not in WITH_BALLOT
+            and now - member.leader_heard_at >= member.settings.election_s_min
+            and message.ballot > member.acceptor.promised
+        )
+        reply = PreVoted(
+            message.request,
+            member.id,
+            member.incarnation,
+            message.ballot,
+            granted,
+            member.acceptor.promised,
+        )
+        member.reply(message.replica, reply, ordered=False)
+
+    def on_pre_voted(self, message: PreVoted, now: float) -> None:
+        """Count a pre-vote."""
+        member, attempt = self._member, self.attempt
+        member.round_seen = max(member.round_seen, message.promised.round)
+        if member.phase is not Phase.ASKING or attempt is None:
+            return
+        if message.request != attempt.request or not message.granted:
+            return
+        attempt.granted.add(message.replica)
+        if len(attempt.granted) >= member.quorum:
+            self._prepare(now)
+
+    def _prepare(self, now: float) -> None:
+        """Begin phase 1 with a ballot that was never used."""
+        member = self._member
+        if not member.has_room(0):
+            return
+        self.attempt = self._new_attempt(now)
+        member.round_seen = self.attempt.ballot.round
+        # The own promise goes into the journal before the Prepare leaves: a ballot that others
+        # have seen is known after a restart, and the next one is higher.
+        member.raise_promise(self.attempt.ballot)
+        if member.acceptor.votes:
+            member.phase = Phase.PREPARING
+        self._repeat(now)
+        self.try_settle(now)
+
+    def _repeat(self, now: float) -> None:
+        """Send the attempt's question to all that have not answered it."""
+        member, attempt = self._member, self.attempt
+        assert attempt is not None
+        self.repeat_at = now + member.settings.heartbeat_s
+        if member.phase is Phase.ASKING:
+            ask = PreVote(
+                attempt.request,
+                member.id,
+                member.incarnation,
+                member.state.formatted,
+                attempt.ballot,
+            )
+            for other in member.others:
+                if other.id not in attempt.granted:
+                    member.reply(other.id, ask, ordered=False)
+            return
+        prepare = Prepare(
+            attempt.request,
+            member.id,
+            member.incarnation,
+            member.state.formatted,
+            attempt.ballot,
+            attempt.from_slot,
+        )
+        for other in member.others:
+            answer = attempt.promises.get(other.id)
+            if answer is None or answer.doubt:
+                member.reply(other.id, prepare)
+        # The own answer, like the others', counts when it comes: after it is durable.
+        if member.acceptor.votes and member.id not in attempt.promises:
+            self._voting.on_prepare(prepare, now)
+
+    def on_promise(self, message: Promise, now: float) -> None:
+        """Count a promise."""
+        member, attempt = self._member, self.attempt
+        if attempt is None or message.request != attempt.request:
+            return
+        if message.ballot != attempt.ballot:
+            return
+        if member.phase is Phase.SETTLING and message.replica != member.id:
+            attempt.promises[message.replica] = message
+            self.try_settle(now)
+        elif member.phase is Phase.PREPARING and not message.doubt:
+            attempt.promises[message.replica] = message
+            if attempt.votes() >= member.quorum:
+                self.attempt = None
+                self._winner.won(attempt, now)
+
+    def try_settle(self, now: float) -> None:
+        """End the acceptor's doubt if the answers allow it."""
+        member, attempt = self._member, self.attempt
+        if member.phase is not Phase.SETTLING or attempt is None:
+            return
+        blank = member.acceptor.doubt is Doubt.BLANK
+        if not votes_again(attempt.promises, len(member.others), blank=blank):
+            return
+        if attempt.promises:
+            # Below the others' snapshots votes are forgotten: the chosen values themselves must
+            # be durable here before this acceptor may answer for those slots.
+            until, source = attempt.known_chosen()
+            if member.applied < until:
+                self._learning.catch_up(source, now)
+                return
+            if member.acceptor.snapshot < until:
+                return
+        told = list(attempt.highest(member.acceptor.snapshot).values())
+        if not member.has_room(sum(128 + len(vote.value) for vote in told)):
+            return
+        for record in member.acceptor.settle(told):
+            # Without a hint: what was learnt in doubt stands in the snapshot.
+            member.votes.append(record, Slot(0))
+        member.persisted()
+        member.phase = Phase.FOLLOWING
+        member.timeout_at = now + member.random_timeout()
+        self.attempt = None

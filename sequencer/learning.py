@@ -1,0 +1,112 @@
+"""How chosen values reach this replica: by the leader's notice, or fetched from who has them.
+
+Pure. Applied results are handed on in slot order.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from corfu import schema
+from corfu.errors import WireError
+from corfu.messages import Catchup, Chosen, Heartbeat
+from corfu.types import ReplicaId, Slot
+
+from .learner import AppliedSlot
+from .member import Member
+from .state import State
+
+_LONG_AGO = -1e9
+
+
+class Learnt(Protocol):
+    """Who is told what was learnt."""
+
+    def applied_slots(self, applied: list[AppliedSlot], now: float) -> None:
+        """These slots were applied."""
+        ...
+
+    def caught_up(self, now: float) -> None:
+        """An answer to a catch-up was taken in."""
+        ...
+
+
+class Learning:
+    """Feeds the learner."""
+
+    def __init__(self, member: Member, learnt: Learnt) -> None:
+        self._member = member
+        self._learnt = learnt
+        self._asked_at = _LONG_AGO
+
+    def learn(self, slot: Slot, value: bytes, now: float) -> None:
+        """Note that a value is chosen; apply what can be applied."""
+        member = self._member
+        vote = member.acceptor.accepted.get(slot)
+        if slot > member.applied and (vote is None or vote[1] != value):
+            # After a restart the journal must tell the chosen value, not the vote that lost.
+            if not member.has_room(len(value)):
+                return
+            member.votes.append_chosen(slot, value)
+            member.persisted()
+        applied = member.learner.learn(slot, value)
+        if applied:
+            self._learnt.applied_slots(applied, now)
+
+    def take_notice(self, message: Heartbeat, now: float) -> None:
+        """Apply what the leader says is chosen."""
+        member = self._member
+        while member.applied < message.chosen_until:
+            vote = member.acceptor.accepted.get(Slot(member.applied + 1))
+            # Only a value accepted at the notice's own ballot is the one that the leader chose;
+            # one from an older ballot may be of a leader that lost.
+            if vote is None or vote[0] != message.ballot:
+                self.catch_up(message.replica, now)
+                return
+            self.learn(Slot(member.applied + 1), vote[1], now)
+
+    def catch_up(self, source: ReplicaId, now: float) -> None:
+        """Ask a member for what is missing; one question at a time."""
+        member = self._member
+        if now - self._asked_at < member.settings.heartbeat_s:
+            return
+        self._asked_at = now
+        ask = Catchup(member.request(), member.id, member.incarnation, Slot(member.applied + 1))
+        member.reply(source, ask, ordered=False)
+
+    def on_catchup(self, message: Catchup) -> None:
+        """Send a member what it lacks, or a first part of it."""
+        member = self._member
+        missed = member.learner.missed(message.from_slot, member.settings.catchup_bytes_max)
+        reply = Chosen(
+            message.request,
+            member.id,
+            member.incarnation,
+            missed.snapshot_slot,
+            missed.snapshot,
+            missed.values,
+            member.applied,
+        )
+        # What is chosen stays chosen: it need not wait for this replica's disk.
+        member.reply(message.replica, reply, ordered=False)
+
+    def on_chosen(self, message: Chosen, now: float) -> None:
+        """Take in what another member sent."""
+        member = self._member
+        before = member.applied
+        if message.snapshot_slot > member.applied:
+            try:
+                state = schema.unpack(State, message.snapshot)
+            except WireError as error:
+                member.alarm(f"replica {message.replica} sent no state: {error}")
+                return
+            member.learner.install(message.snapshot_slot, state)
+            member.installed = message.snapshot_slot
+            self._learnt.applied_slots([], now)
+        for chosen in message.values:
+            if chosen.slot > member.applied:
+                self.learn(chosen.slot, chosen.value, now)
+        if before < member.applied < message.chosen_until:
+            self._asked_at = _LONG_AGO
+            self.catch_up(message.replica, now)
+        self._learnt.caught_up(now)

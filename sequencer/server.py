@@ -1,0 +1,241 @@
+"""The `corfu-sequencer` command: writes a bootstrap, formats a data folder, runs a replica."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import fcntl
+import ipaddress
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from corfu.config import LOOPBACK_DATAGRAM_BYTES_MAX, LinkSettings
+from corfu.errors import CorfuError, CorruptionError, UsageError
+from corfu.layout import Replica
+from corfu.ports import Disk
+from corfu.runtime.disk import FileDisk, ThreadDiskWorker
+from corfu.runtime.udp import bind_udp
+from corfu.types import Address, Incarnation, ReplicaId, SyncMode
+
+from .arguments import (
+    STATUS_CLEAN,
+    STATUS_DISK_FAILED,
+    STATUS_FOLDER,
+    STATUS_REFUSED,
+    parser,
+)
+from .bootstrap import Bootstrap, decode_bootstrap, encode_bootstrap
+from .identity import IDENTITY_NAME, read_identity
+from .process import ReplicaProcess, format_replica
+from .settings import SequencerSettings
+from .storage import read_snapshot
+
+_LOCK_NAME = "lock"
+_MIN_REPLICAS = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        match options.command:
+            case "bootstrap":
+                return _bootstrap(options)
+            case "format":
+                return _format(options)
+            case _:
+                return _start(options)
+    except CorruptionError as error:
+        return _complain(f"{options.folder}/{error}", STATUS_FOLDER)
+    except CorfuError as error:
+        return _complain(str(error), STATUS_REFUSED)
+    except OSError as error:
+        where = error.filename or options.folder
+        return _complain(f"{where}: {error.strerror or error}", STATUS_FOLDER)
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"corfu-sequencer: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    return status
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def _bootstrap(options: argparse.Namespace) -> int:
+    shortest = min(_MIN_REPLICAS, *(len(chain) for chain in options.chain))
+    bootstrap = Bootstrap(
+        cluster=options.cluster,
+        replicas=tuple(
+            Replica(id_, Incarnation(secrets.token_bytes(16)), where)
+            for id_, where in options.replica
+        ),
+        units=tuple(options.unit),
+        chains=tuple(options.chain),
+        sync=SyncMode(options.sync),
+        min_replicas=options.min_replicas or shortest,
+    )
+    bootstrap.check()
+    _say(encode_bootstrap(bootstrap))
+    return STATUS_CLEAN
+
+
+def _format(options: argparse.Namespace) -> int:
+    folder: Path = options.folder
+    try:
+        text = options.bootstrap.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{options.bootstrap}: {error}") from error
+    bootstrap = decode_bootstrap(text)
+    incarnation = _incarnation(bootstrap, options.id)
+    # What is there might be the memory of a replica that has voted.
+    if folder.is_dir() and any(folder.iterdir()):
+        raise CorruptionError(str(folder.name), "the folder is not empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = FileDisk(folder)
+    try:
+        format_replica(
+            disk,
+            replica=options.id,
+            incarnation=incarnation,
+            bootstrap=bootstrap,
+            settings=SequencerSettings(),
+        )
+    finally:
+        disk.close()
+    _say(f"formatted {folder}: replica {options.id} of cluster {bootstrap.cluster.hex()}")
+    return STATUS_CLEAN
+
+
+def _incarnation(bootstrap: Bootstrap, id_: ReplicaId) -> Incarnation:
+    for replica in bootstrap.replicas:
+        if replica.id == id_:
+            return replica.incarnation
+    raise UsageError(f"the bootstrap lists no replica {id_}")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep every other process off the folder.
+
+    The lock is the system's, on an open file: it ends with the process, however that ends.
+    """
+    if not (folder / IDENTITY_NAME).exists():
+        # Never made anew here: a replica that forgot its votes would make two majorities possible.
+        raise CorruptionError(IDENTITY_NAME, "no sequencer replica was formatted in this folder")
+    descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise CorruptionError(_LOCK_NAME, "in use by another process") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _start(options: argparse.Namespace) -> int:
+    with _locked(options.folder), asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(_serve(options))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        # Only faster: the standard loop does as well.
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def own_address(disk: Disk) -> Address:
+    """Return the address at which the other members expect the replica of this folder.
+
+    Raises:
+        CorruptionError: The folder is none of a replica, or is damaged.
+    """
+    identity = read_identity(disk)
+    _, state = read_snapshot(disk)
+    for member in state.replicas:
+        if (member.id, member.incarnation) == (identity.replica, identity.incarnation):
+            return member.address
+    raise CorruptionError(IDENTITY_NAME, "this replica is no member of its cluster any more")
+
+
+def _settings(options: argparse.Namespace, listen: Address) -> SequencerSettings:
+    link = LinkSettings()
+    if options.datagram_bytes is not None:
+        link = replace(link, datagram_bytes_max=options.datagram_bytes)
+    elif ipaddress.ip_address(listen.host).is_loopback:
+        link = replace(link, datagram_bytes_max=LOOPBACK_DATAGRAM_BYTES_MAX)
+    return SequencerSettings(link=link)
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    loop = asyncio.get_running_loop()
+    disk = FileDisk(options.folder)
+    listen: Address = options.listen or own_address(disk)
+    try:
+        datagrams = await bind_udp(listen.host, listen.port, warn=_warn)
+    except OSError as error:
+        return _complain(f"{listen}: {error.strerror or error}", STATUS_REFUSED)
+    ended: asyncio.Future[BaseException | None] = loop.create_future()
+
+    def end(error: BaseException | None) -> None:
+        if not ended.done():
+            ended.set_result(error)
+
+    worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, end)
+    process = ReplicaProcess(
+        disk=disk,
+        worker=worker,
+        datagrams=datagrams,
+        loop=loop,
+        rng=random.SystemRandom(),
+        entropy=os.urandom,
+        settings=_settings(options, listen),
+        log=_warn,
+        on_fatal=end,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, None)
+    try:
+        process.start()
+    except BaseException:
+        datagrams.close()
+        worker.close()
+        raise
+    identity = process.core.identity
+    _say(
+        f"ready: replica {identity.replica} of cluster {identity.cluster.hex()} "
+        f"at {datagrams.address}"
+    )
+    failure = await ended
+    if failure is None:
+        await process.drain()
+        worker.close()
+        disk.close()
+        return STATUS_CLEAN
+    process.kill()
+    if isinstance(failure, OSError):
+        # Never tried again: after a failed sync the system may call the lost pages clean.
+        return _complain(f"{options.folder}: the disk failed: {failure}", STATUS_DISK_FAILED)
+    raise failure
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+__all__ = ["main"]
