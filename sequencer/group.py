@@ -181,8 +181,13 @@ class Group:
         """Stop leading, or trying to; start no election for `rest_s` more than usual."""
         member = self._member
         led = self.leads
-        member.phase = Phase.FOLLOWING if member.acceptor.votes else Phase.SETTLING
-        member.timeout_at = now + member.random_timeout() + rest_s
+        if member.acceptor.votes:
+            member.phase = Phase.FOLLOWING
+            member.timeout_at = now + member.random_timeout() + rest_s
+        else:
+            # Its ballot was too low. Until it is settled the group has one vote less.
+            member.phase = Phase.SETTLING
+            member.timeout_at = now + member.random_start()
         if member.leader == member.id:
             member.leader = None
         self._election.attempt = None

@@ -43,9 +43,9 @@ def propose(state: State, command: ProposeLayout) -> tuple[State, Outcome]:
         return rejected(state, "the leader is no member")
     layout = successor(state, command)
     reason = _first(
+        _below_problems(state, command),
         problems(layout),
         _unit_problems(state, command),
-        _below_problems(state, command),
         _open_problems(state, command),
     )
     if reason is not None:

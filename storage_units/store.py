@@ -34,6 +34,9 @@ from .standing import Standing
 _RECLAIM_BLOCKS = 512
 """Index blocks forgotten at once after a trim: some 50 ms of work; the rest waits for ticks."""
 
+_CACHED_OVERHEAD_BYTES = 400
+"""What one entry in the cache costs beside its bytes: objects and dictionary slots."""
+
 _CLOSED_EVERY = 4096
 """closed_until is journalled each time it has risen by so much, along with other records."""
 
@@ -480,7 +483,7 @@ class Store:
 
     def _keep(self, offset: Offset, held: HeldEntry) -> None:
         before = self._cache.pop(offset, None)
-        self._cache_bytes += len(held.entry) - (0 if before is None else len(before.entry))
+        self._cache_bytes += _cached_bytes(held) - (0 if before is None else _cached_bytes(before))
         self._cache[offset] = held
         self._evict()
 
@@ -490,7 +493,7 @@ class Store:
             # What is not on disk yet can only be read from here.
             if oldest in self._pending:
                 break
-            self._cache_bytes -= len(self._cache.pop(oldest).entry)
+            self._cache_bytes -= _cached_bytes(self._cache.pop(oldest))
 
     def _settle_commits(self) -> None:
         done = self.journal.commits_done
@@ -539,6 +542,10 @@ class Store:
             return
         self.journal.doubt_settled()
         self.appended = True
+
+
+def _cached_bytes(held: HeldEntry) -> int:
+    return len(held.entry) + _CACHED_OVERHEAD_BYTES
 
 
 def entry_digest(entry: bytes) -> Digest:

@@ -48,6 +48,23 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; click itself would end these two in its own way."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Ended(Status.INTERRUPTED) from error
+        except BrokenPipeError as error:
+            raise _Ended(Status.BROKEN_PIPE) from error
+
+
+class _Ended(Exception):  # noqa: N818 - not an error: somebody wants no more
+    """A command was ended from outside; nothing is to be said about it."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
+
 
 def _version() -> str:
     try:
@@ -91,14 +108,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error.format_message()} (see {path} --help)", Status.USAGE)
     except CommandError as error:
         _fail(str(error), error.status)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(Status.INTERRUPTED)
+    except _Ended as ended:
+        if ended.status is Status.BROKEN_PIPE:
+            _silence()
+        sys.exit(ended.status)
     except BrokenPipeError:
-        # What is still buffered has no reader either; without this Python would try at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         sys.exit(Status.BROKEN_PIPE)
     except (CorfuError, OSError) as error:
         _fail(str(error), status_of(error))
+
+
+def _silence() -> None:
+    """Drop what is still buffered: it has no reader, and Python would try again at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(text: str, status: Status) -> None:

@@ -131,6 +131,16 @@ def _stop_once(stopped: asyncio.Future[int], number: signal.Signals) -> None:
 async def _serve(
     cluster: LocalCluster, command: tuple[str, ...], stopped: asyncio.Future[int]
 ) -> int:
+    watching = asyncio.create_task(_watch(cluster))
+    try:
+        return await _start_and_run(cluster, command, stopped)
+    finally:
+        watching.cancel()
+
+
+async def _start_and_run(
+    cluster: LocalCluster, command: tuple[str, ...], stopped: asyncio.Future[int]
+) -> int:
     starting = asyncio.create_task(_start(cluster))
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -139,14 +149,10 @@ async def _serve(
         return 128 + stopped.result() if command else 0
     starting.result()
     _announce(cluster, quiet=bool(command))
-    watching = asyncio.create_task(_watch(cluster))
-    try:
-        if command:
-            return await _run_command(cluster, command, stopped)
-        await stopped
-        return Status.OK
-    finally:
-        watching.cancel()
+    if command:
+        return await _run_command(cluster, command, stopped)
+    await stopped
+    return Status.OK
 
 
 async def _start(cluster: LocalCluster) -> int:

@@ -101,6 +101,7 @@ class Process:
         give_up = loop.time() + budget_s
         while not any(line.startswith("ready") for line in self.output().splitlines()):
             if self.status is not None:
+                self.death_reported = True
                 raise CommandError(
                     f"{self.program.name} {ending(self.status)}: {last_line(self.output())}",
                     Status.LOCAL,

@@ -120,6 +120,12 @@ class Queue:
         self._calls.append(call)
         self.packed += call.packed
 
+    def first_packed(self) -> int | None:
+        """Return the bytes of the first call that somebody waits for, None if there is none."""
+        while self._calls and self._calls[0].future.done():
+            self._drop_first()
+        return self._calls[0].packed if self._calls else None
+
     def take(self, bytes_target: int) -> list[Call]:
         """Return the calls of the next entry, in order; none if nothing is queued.
 

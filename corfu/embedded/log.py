@@ -11,7 +11,6 @@ from contextlib import aclosing
 
 from corfu.client.packing import Call, Queue
 from corfu.client.values import Value
-from corfu.config import ENTRY_BYTES_MAX
 from corfu.embedded.store import LocalStore
 from corfu.entry import ENTRY_HEAD_BYTES, decode_entry, encode_entry
 from corfu.errors import (
@@ -307,12 +306,11 @@ class LocalLog(Log):
 
     def _freeze_entries(self) -> None:
         for _ in range(_ENTRIES_PER_COMMIT):
-            packed = min(self._queue.packed, ENTRY_BYTES_MAX - ENTRY_HEAD_BYTES)
-            if not self._queue or not self._store.fits(ENTRY_HEAD_BYTES + packed):
+            first = self._queue.first_packed()
+            room = self._store.entry_room()
+            if first is None or ENTRY_HEAD_BYTES + first > room:
                 break
-            calls = self._queue.take(_ENTRY_BYTES_TARGET)
-            if not calls:
-                break
+            calls = self._queue.take(min(_ENTRY_BYTES_TARGET, room))
             entry = encode_entry(
                 [record for call in calls for record in call.records], self._wall_us()
             )

@@ -20,6 +20,9 @@ from corfu.runtime.disk import FileDisk, ThreadDiskWorker
 _FILE_BYTES_MIN = 4 << 20
 """The largest entry and the opening of a journal file fit well into one."""
 
+_SPARES = 2
+"""One for the entries to go on in, one kept so that a trim can be noted on a full disk."""
+
 
 class OpeningLocal:
     """A log being opened: `async with local(...) as log`, or `log = await local(...)`."""
@@ -90,7 +93,7 @@ def local(path: str | os.PathLike[str], *, file_bytes: int = 32 << 20) -> Openin
     """
     if file_bytes < _FILE_BYTES_MIN or file_bytes % 4096:
         raise UsageError(f"file_bytes must be a multiple of 4096, at least {_FILE_BYTES_MIN}")
-    return OpeningLocal(Path(path), JournalSettings(file_bytes=file_bytes, spares_wanted=1))
+    return OpeningLocal(Path(path), JournalSettings(file_bytes=file_bytes, spares_wanted=_SPARES))
 
 
 def _open_folder(path: Path, settings: JournalSettings) -> tuple[int, FileDisk, LocalStore]:

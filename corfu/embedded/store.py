@@ -197,11 +197,12 @@ class LocalStore:
         """Note that all that was appended is durable."""
         self._reserved_durable = self._reserved
 
-    def fits(self, entry_bytes: int) -> bool:
-        """Tell whether an entry may be appended now; one journal file is kept for trims."""
+    def entry_room(self) -> int:
+        """Return how large an entry may be appended now; one journal file is kept for trims."""
         if self.next >= self._reserved_durable:
-            return False
-        return record_bytes(entry_bytes) <= self.journal.room(reserve=False)
+            return 0
+        room = min(self.journal.room(reserve=False), self.journal.record_bytes_max())
+        return max(0, room - record_bytes(0) - 8)
 
     def append(self, entry: bytes) -> Offset:
         """Give an entry its offset and append it to the journal.

@@ -103,7 +103,9 @@ class Driver:
         self._started = self._stopped = False
         self._drained: asyncio.Future[None] | None = None
         self._flush_handle: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # uvloop's handle of a timer that is due at once does not know its time.
+        self._timer_at = 0.0
 
     @property
     def sends_dropped(self) -> int:
@@ -305,10 +307,11 @@ class Driver:
             return
         if self._timer is not None:
             # One that fires too early costs less than cancelling one for each message.
-            if self._timer.when() <= deadline + TIMER_SLACK_S:
+            if self._timer_at <= deadline + TIMER_SLACK_S:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline + TIMER_SLACK_S, self._timer_fired)
+        self._timer_at = deadline + TIMER_SLACK_S
+        self._timer = self._loop.call_at(self._timer_at, self._timer_fired)
 
     # Failures.
 

@@ -74,6 +74,13 @@ def wait_until_gone(pids: list[int]) -> None:
         time.sleep(0.02)
 
 
+def remove_journals(folder: Path) -> None:
+    """Remove what takes space (preallocated files) from all data folders below `folder`."""
+    for pattern in ("journal-*", "spare-*"):
+        for file in folder.rglob(pattern):
+            file.unlink()
+
+
 class Dev:
     """A running `corfu dev` without a command."""
 

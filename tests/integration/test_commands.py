@@ -25,16 +25,19 @@ from tests.integration.running import (
     corfu,
     dev,
     environment,
+    remove_journals,
 )
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """A cluster that all tests of this file share; each knows only its own records."""
-    with dev(tmp_path_factory.mktemp("dev") / "log", "--base-port", str(free_base_port(9))) as it:
+    folder = tmp_path_factory.mktemp("dev") / "log"
+    with dev(folder, "--base-port", str(free_base_port(9))) as it:
         yield it
+    remove_journals(folder)
 
 
 @pytest.fixture

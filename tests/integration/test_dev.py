@@ -19,7 +19,7 @@ from tests.integration.running import (
     wait_until_gone,
 )
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 
 
 def test_dev_with_a_command_ends_with_its_status_and_leaves_nobody(tmp_path: Path) -> None:

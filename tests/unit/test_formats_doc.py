@@ -8,6 +8,7 @@ import re
 import pytest
 from xxhash import xxh3_64_intdigest
 
+import corfu.embedded.folder
 import corfu.entry
 import corfu.journal.format
 import corfu.journal.state
@@ -38,7 +39,8 @@ from tests.unit.formats_document import BLOCKS, DOCUMENT, NAMES, hex_of, parts_o
 
 CHECKED = {
     *("written", "get-tail", "fragments", "probe", "ack", "bodies", "layout", "entry", "journal"),
-    *("index", "unit-identity", "replica-identity", "commands", "votes", "snapshot"),
+    *("index", "unit-identity", "replica-identity", "embedded-identity", "commands", "votes"),
+    "snapshot",
 }
 """Names of the examples that a test below looks at."""
 
@@ -209,6 +211,14 @@ def test_replica_identity_example_agrees() -> None:
     assert identity.encode_identity(value_of("replica-identity")) == data
     disk.write("identity", 0, data)
     assert identity.read_identity(disk) == value_of("replica-identity")
+
+
+def test_embedded_identity_example_agrees() -> None:
+    folder, disk, data = corfu.embedded.folder, FakeDisk(), hex_of("embedded-identity")
+    identity = value_of("embedded-identity")
+    folder._write_identity(disk, identity, folder._FORMATTED)
+    assert disk.read("identity", 0, len(data) + 1) == data
+    assert folder._read_identity(disk, "log") == (identity, folder._FORMATTED)
 
 
 def test_commands_examples_of_every_command_agree() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+import corfu.embedded.folder
+import corfu.embedded.store
 import corfu.entry
 import corfu.journal.format
 import corfu.journal.state
@@ -48,6 +50,7 @@ LAYOUTS: dict[str, tuple[struct.Struct, ...]] = {
     "Identity of a unit": (corfu.storage_units.identity._HEADER,),
     "Identity of a replica": (corfu.sequencer.identity._HEADER,),
     "Snapshot": (storage._SNAPSHOT,),
+    "Identity of an embedded log": (corfu.embedded.folder._IDENTITY,),
 }
 
 
@@ -180,6 +183,12 @@ def test_record_kinds_are_listed_with_their_numbers(
 ) -> None:
     listed = [(int(row[0]), row[1]) for row in rows_of(heading)]
     assert listed == [(kind.value, kind.name) for kind in kinds]
+
+
+def test_record_kinds_of_an_embedded_log_are_listed_with_their_numbers() -> None:
+    store = corfu.embedded.store
+    listed = [(int(row[0]), row[1]) for row in rows_of("Records of an embedded log")]
+    assert listed == [(store.KIND_ENTRY, "ENTRY"), (store.KIND_STATE, "STATE")]
 
 
 LIMITS = {

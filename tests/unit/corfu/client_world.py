@@ -77,6 +77,10 @@ DROP = Drop()
 Script = Callable[[Address, Message], Awaitable[Message | Drop | None]]
 
 
+async def no_faults(to: Address, message: Message) -> Message | Drop | None:
+    return None
+
+
 def address_of(unit: int) -> Address:
     return Address("127.0.0.1", 9800 + unit)
 
@@ -114,9 +118,7 @@ class FakeCluster:
     grants: dict[RequestId, Grant] = field(default_factory=dict)
     parked: list[asyncio.Event] = field(default_factory=list)
     sequence: int = 0
-
-    async def script(self, to: Address, message: Message) -> Message | Drop | None:
-        return None
+    script: Script = no_faults
 
     # Endpoint.
 

@@ -30,16 +30,11 @@ from tests.unit.corfu.client_world import (
     REPLICAS,
     Drop,
     FakeCluster,
-    Script,
     data,
     junk_at,
     make_layout,
     run,
 )
-
-
-def scripted(cluster: FakeCluster, script: Script) -> None:
-    cluster.script = script  # type: ignore[method-assign]
 
 
 def records_written(cluster: FakeCluster) -> list[tuple[bytes, ...]]:
@@ -90,7 +85,7 @@ def test_append_called_after_token_request_left_is_never_in_its_entry() -> None:
                 return reply
             return None
 
-        scripted(cluster, slow_first_grant)
+        cluster.script = slow_first_grant
         first = asyncio.create_task(log.append(b"1"))
         await asyncio.sleep(0.1)
         cluster.put(data(1, b"", b"o" * 16))
@@ -126,7 +121,7 @@ def test_append_unanswered_write_is_settled_by_fill_as_appended() -> None:
                 return DROP
             return None
 
-        scripted(cluster, stored_without_reply)
+        cluster.script = stored_without_reply
         assert await log.append(b"x") == Position(Offset(0), 0)
         assert len(cluster.requests(GetToken)) == 1
         assert records_written(cluster) == [(b"x",)]
@@ -139,7 +134,7 @@ def test_append_unanswered_write_is_settled_as_junk_before_next_token() -> None:
         async def lost(to: Address, message: Message) -> Message | Drop | None:
             return DROP if isinstance(message, Write) and message.offset == 0 else None
 
-        scripted(cluster, lost)
+        cluster.script = lost
         assert await log.append(b"x") == Position(Offset(1), 0)
         kinds = [m for _, m in cluster.asked if isinstance(m, GetToken | Write | Fill)]
         assert [type(m) for m in kinds] == [GetToken, Write, Fill, GetToken, Write]
@@ -164,7 +159,7 @@ def test_append_refusal_settles_nothing(reason: Reason) -> None:
             cluster.write(message)
             return Refused(message.request, message.epoch, message.offset, reason)
 
-        scripted(cluster, refuse)
+        cluster.script = refuse
         assert await log.append(b"x") == Position(Offset(0), 0)
         assert len(cluster.requests(GetToken)) == 1
 
@@ -182,7 +177,7 @@ def test_append_refused_fill_is_asked_again_until_it_settles() -> None:
                 return Refused(message.request, message.epoch, message.offset, Reason.ABOVE_WINDOW)
             return None
 
-        scripted(cluster, refuse)
+        cluster.script = refuse
         assert await log.append(b"x") == Position(Offset(1), 0)
         assert [m.offset for m in cluster.requests(Fill)] == [0] * 4
 
@@ -212,7 +207,7 @@ def test_append_already_written_with_own_id_or_other_epoch_settles_nothing() -> 
             id_ = message.entry_id if own else EntryId(b"o" * 16)
             return AlreadyWritten(message.request, epoch, message.offset, id_, State.DATA)
 
-        scripted(cluster, strange)
+        cluster.script = strange
         assert await log.append(b"x") == Position(Offset(0), 0)
         assert await log.append(b"y") == Position(Offset(1), 0)
 
@@ -231,7 +226,7 @@ def test_append_offset_gone_before_settled_ends_unknown(state: State) -> None:
 
         gone_entry = junk_at(0)
         gone_entry = type(gone_entry)(Offset(0), state, gone_entry.entry_id, gone_entry.digest, b"")
-        scripted(cluster, gone)
+        cluster.script = gone
         with pytest.raises(AppendUnknownError, match="offset 0"):
             await log.append(b"x")
         assert len(cluster.requests(GetToken)) == 1
@@ -247,7 +242,7 @@ def test_append_wrong_epoch_takes_new_layout_and_settles_there() -> None:
                 cluster.tail = 100
             return None
 
-        scripted(cluster, seal)
+        cluster.script = seal
         assert await log.append(b"x") == Position(Offset(100), 0)
         (fill,) = cluster.requests(Fill)
         assert (fill.epoch, fill.offset) == (2, 0)
@@ -282,7 +277,7 @@ def test_append_unit_behind_own_layout_is_asked_again_with_same_request() -> Non
                 return WrongEpoch(message.request, Epoch(0), message.offset)
             return None
 
-        scripted(cluster, behind)
+        cluster.script = behind
         assert (await log.append(b"x")).offset == 0
         assert len({m.request for m in cluster.requests(Write)}) == 1
         assert len(cluster.requests(GetToken)) == 1
@@ -303,7 +298,7 @@ def test_append_token_of_left_epoch_is_filled_and_never_used() -> None:
                 return reply
             return None
 
-        scripted(cluster, late)
+        cluster.script = late
         assert (await log.append(b"x")).offset == 100
         assert [(m.epoch, m.offset) for m in cluster.requests(Write)] == [(2, 100)]
         await asyncio.sleep(1)
@@ -320,7 +315,7 @@ def test_append_repeated_token_request_is_the_same_and_granted_once() -> None:
                 return DROP
             return None
 
-        scripted(cluster, lose_reply)
+        cluster.script = lose_reply
         assert (await log.append(b"x")).offset == 0
         assert cluster.tail == 1
         assert len({m.request for m in cluster.requests(GetToken)}) == 1
@@ -335,7 +330,7 @@ def test_append_timeout_without_token_is_certainly_not_appended() -> None:
                 return Rejected(message.request, Epoch(1), Rejection.NO_CHAINS, "chain 0 of 1")
             return None
 
-        scripted(cluster, no_chains)
+        cluster.script = no_chains
         with pytest.raises(NotAppendedError, match="NO_CHAINS chain 0 of 1") as caught:
             await log.append(b"x", timeout=2)
         assert caught.value.outcome == "not_applied"
@@ -349,7 +344,7 @@ def test_append_timeout_while_unsettled_is_unknown() -> None:
         async def silent(to: Address, message: Message) -> Message | Drop | None:
             return DROP if isinstance(message, Write | Fill) else None
 
-        scripted(cluster, silent)
+        cluster.script = silent
         with pytest.raises(AppendUnknownError, match="offset 0") as caught:
             await log.append(b"x", timeout=3)
         assert caught.value.outcome == "unknown"
@@ -364,7 +359,7 @@ def test_append_timeout_after_everything_settled_is_certain_and_takes_no_new_tok
                 cluster.store(junk_at(message.offset))
             return None
 
-        scripted(cluster, always_late)
+        cluster.script = always_late
         with pytest.raises(NotAppendedError, match="filled before"):
             await log.append(b"x", timeout=2)
         asked = len(cluster.requests(GetToken))
@@ -382,7 +377,7 @@ def test_append_short_timeout_is_withdrawn_before_first_write_and_others_go_on()
                 await asyncio.sleep(0.2)
             return None
 
-        scripted(cluster, slow)
+        cluster.script = slow
         short = asyncio.create_task(log.append(b"short", timeout=0.1))
         long = asyncio.create_task(log.append(b"long"))
         with pytest.raises(NotAppendedError):
@@ -404,7 +399,7 @@ def test_append_withdrawn_after_a_lost_try_leaves_under_another_id() -> None:
                 await asyncio.sleep(0.3)
             return None
 
-        scripted(cluster, fill_first)
+        cluster.script = fill_first
         short = asyncio.create_task(log.append(b"short", timeout=0.2))
         long = asyncio.create_task(log.append(b"long"))
         with pytest.raises(NotAppendedError):
@@ -455,7 +450,7 @@ def test_append_all_withdrawn_after_token_left_fills_the_token() -> None:
                 return reply
             return None
 
-        scripted(cluster, slow)
+        cluster.script = slow
         with pytest.raises(NotAppendedError):
             await log.append(b"x", timeout=0.1)
         await asyncio.sleep(1)
@@ -493,7 +488,7 @@ def test_append_many_larger_fails_with_positions_reached() -> None:
         async def second_fails(to: Address, message: Message) -> Message | Drop | None:
             return DROP if isinstance(message, Write | Fill) and message.offset == 1 else None
 
-        scripted(cluster, second_fails)
+        cluster.script = second_fails
         with pytest.raises(AppendUnknownError) as caught:
             await log.append_many([bytes(600_000)] * 3, timeout=4)
         assert caught.value.appended == (Position(Offset(0), 0),)
@@ -506,7 +501,7 @@ def test_append_ordered_keeps_one_entry_without_verdict() -> None:
         async def lose_first(to: Address, message: Message) -> Message | Drop | None:
             return DROP if isinstance(message, Write) and message.offset == 0 else None
 
-        scripted(cluster, lose_first)
+        cluster.script = lose_first
         tasks = [asyncio.create_task(log.append(bytes(2000) + b"%d" % i)) for i in range(5)]
         positions = await asyncio.gather(*tasks)
         assert positions == sorted(positions)
@@ -522,7 +517,7 @@ def test_append_ordered_fails_those_queued_behind_a_failure() -> None:
         async def silent(to: Address, message: Message) -> Message | Drop | None:
             return DROP if isinstance(message, Write | Fill) and message.offset == 0 else None
 
-        scripted(cluster, silent)
+        cluster.script = silent
         first = asyncio.create_task(log.append(b"first", timeout=3))
         await asyncio.sleep(0.01)
         behind = asyncio.create_task(log.append(b"behind"))
@@ -553,7 +548,7 @@ def test_append_close_deadline_ends_unsettled_as_unknown_and_queued_as_not_appen
         async def silent(to: Address, message: Message) -> Message | Drop | None:
             return DROP if isinstance(message, Write | Fill) else None
 
-        scripted(cluster, silent)
+        cluster.script = silent
         first = asyncio.create_task(log.append(b"first"))
         await asyncio.sleep(0.01)
         queued = asyncio.create_task(log.append(b"queued"))
@@ -578,7 +573,7 @@ def test_append_abandoned_chain_ends_unknown() -> None:
                 return DROP
             return None
 
-        scripted(cluster, abandon)
+        cluster.script = abandon
         with pytest.raises(AppendUnknownError, match="trimmed or lost"):
             await log.append(b"x")
 
@@ -613,7 +608,7 @@ def test_append_filled_of_another_epoch_is_not_believed() -> None:
         from corfu.types import Range
 
         junk_range = Range(Offset(0), Offset(1))
-        scripted(cluster, odd)
+        cluster.script = odd
         assert (await log.append(b"x")).offset == 0
 
     run(test)

@@ -1,0 +1,274 @@
+"""The identity file, formatting, and the process over simulated ports."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from corfu.effects import Effect
+from corfu.errors import CorfuError, CorruptionError
+from corfu.layout import Layout, Unit
+from corfu.link import Link
+from corfu.messages import (
+    Message,
+    Probe,
+    Probed,
+    Register,
+    Registered,
+    Sealed,
+    Write,
+    Written,
+)
+from corfu.runtime.driver import Driver
+from corfu.storage_units.identity import FolderError, read_identity, write_identity
+from corfu.storage_units.process import UnitProcess, format_unit
+from corfu.storage_units.settings import UnitSettings
+from corfu.tools.sim.disk import SimDisk
+from corfu.tools.sim.disk_worker import DiskLatency, SimDiskWorker
+from corfu.tools.sim.loop import VirtualLoop
+from corfu.tools.sim.network import NetworkSettings, SimNetwork
+from corfu.types import Address, ClusterId, Epoch, Incarnation, Offset, RequestId, SyncMode
+from tests.unit.storage_units.unit_bench import (
+    CLUSTER,
+    LEADER,
+    Bench,
+    entry_id,
+    layout,
+    unit_value,
+)
+
+SETTINGS = UnitSettings(journal_file_bytes=16384, sequencers=(LEADER,))
+OWN = unit_value(1)
+ONE = layout(1, [1])
+
+
+def formatted(sync: SyncMode = SyncMode.ALWAYS) -> SimDisk:
+    disk = SimDisk()
+    format_unit(
+        disk,
+        cluster=CLUSTER,
+        unit=OWN.id,
+        incarnation=OWN.incarnation,
+        sync=sync,
+        settings=SETTINGS,
+    )
+    return disk
+
+
+@dataclass(slots=True)
+class Fake:
+    """A replica that acknowledges registrations, and whoever else a test needs."""
+
+    registered: list[Unit] = field(default_factory=list)
+    differs: bool = False
+    driver: Driver | None = None
+    journal: None = None
+    deadline: None = None
+
+    def handle(self, message: Message, sender: Address, now: float) -> list[Effect]:
+        if isinstance(message, Register):
+            assert self.driver is not None
+            self.registered.append(message.unit)
+            reply = Registered(message.request, Epoch(1), True, self.differs, None)
+            self.driver.send(sender, reply)
+        return []
+
+    def tick(self, now: float) -> list[Effect]:
+        return []
+
+
+LOOPS: list[VirtualLoop] = []
+
+
+@pytest.fixture(autouse=True)
+def _close_loops() -> Iterator[None]:
+    yield
+    while LOOPS:
+        LOOPS.pop().close()
+
+
+class Machine:
+    """One unit's process, a fake replica, and a virtual loop."""
+
+    def __init__(self, disk: SimDisk, boot_id: str = "boot-1") -> None:
+        self.loop = VirtualLoop()
+        LOOPS.append(self.loop)
+        self.rng = random.Random(1)
+        self.network = SimNetwork(self.loop, self.rng, NetworkSettings())
+        self.disk = disk
+        self.lines: list[str] = []
+        self.worker = SimDiskWorker(disk, self.loop, self.rng, DiskLatency(), self._fatal)
+        self.process = UnitProcess(
+            disk=disk,
+            worker=self.worker,
+            datagrams=self.network.endpoint(OWN.address),
+            loop=self.loop,
+            rng=self.rng,
+            entropy=self.rng.randbytes,
+            settings=SETTINGS,
+            boot_id=boot_id,
+            log=self.lines.append,
+        )
+        self.fake = Fake()
+        link = Link(
+            cluster=CLUSTER,
+            session=Incarnation(b"replica-session0"),
+            settings=SETTINGS.link,
+            rng=self.rng,
+        )
+        self.replica = self.fake.driver = Driver(
+            core=self.fake,
+            link=link,
+            datagrams=self.network.endpoint(LEADER),
+            worker=None,
+            loop=self.loop,
+        )
+        self.replica.start()
+
+    def _fatal(self, error: BaseException) -> None:
+        raise error
+
+    async def ask(self, message: Message) -> Message:
+        return await self.replica.ask(OWN.address, message, 1.0)
+
+    async def epoch(self, new: Layout = ONE) -> None:
+        bench = Bench(1)
+        sealed = await self.ask(replace(bench.seal_message(1), request=self.new_request()))
+        assert isinstance(sealed, Sealed)
+        install = replace(bench.install_message(new), request=self.new_request())
+        await self.ask(install)
+
+    def new_request(self) -> RequestId:
+        return self.replica.new_request()
+
+
+def test_process_serves_registers_and_keeps_what_it_acknowledged() -> None:
+    disk = formatted()
+    machine = Machine(disk)
+
+    async def serve() -> None:
+        machine.process.start()
+        await machine.epoch()
+        message = Write(
+            machine.new_request(), Epoch(1), Offset(0), entry_id(1), Offset(9), b"hello"
+        )
+        assert isinstance(await machine.ask(message), Written)
+        await machine.replica.sleep(1.0)
+        machine.process.kill()
+        machine.worker.stop()
+
+    machine.loop.run(serve())
+    assert machine.fake.registered == [OWN]
+    disk.power_cut(random.Random(3))
+    again = Machine(disk)
+
+    async def look() -> None:
+        again.process.start()
+        probe = Probe(again.new_request(), OWN.id, OWN.incarnation, Offset(0), Offset(0), Offset(0))
+        probed = await again.ask(probe)
+        assert isinstance(probed, Probed)
+        assert (probed.local_tail, probed.restarted) == (1, True)
+        await again.process.drain()
+
+    again.loop.run(look())
+
+
+def test_process_at_another_address_than_the_layout_says_tells_the_operator() -> None:
+    machine = Machine(formatted())
+    machine.fake.differs = True
+
+    async def serve() -> None:
+        machine.process.start()
+        await machine.replica.sleep(1.0)
+        machine.process.kill()
+
+    machine.loop.run(serve())
+    assert len(machine.lines) == 1
+    assert "elsewhere" in machine.lines[0]
+
+
+def test_os_mode_after_unclean_stop_under_another_boot_is_refused() -> None:
+    disk = formatted(SyncMode.OS)
+    first = Machine(disk, "boot-1")
+
+    async def crash() -> None:
+        first.process.start()
+        first.process.kill()
+
+    first.loop.run(crash())
+    same = Machine(disk, "boot-1")
+
+    async def clean() -> None:
+        same.process.start()
+        same.process.kill()
+
+    same.loop.run(clean())
+    with pytest.raises(FolderError, match="--sync os"):
+        Machine(disk, "boot-2").process.start()
+
+
+def test_os_mode_after_clean_stop_starts_under_another_boot_with_everything() -> None:
+    disk = formatted(SyncMode.OS)
+    machine = Machine(disk, "boot-1")
+
+    async def serve() -> None:
+        machine.process.start()
+        await machine.epoch(replace(ONE, sync=SyncMode.OS))
+        message = Write(
+            machine.new_request(), Epoch(1), Offset(0), entry_id(1), Offset(9), b"hello"
+        )
+        assert isinstance(await machine.ask(message), Written)
+        await machine.process.drain()
+
+    machine.loop.run(serve())
+    disk.power_cut(random.Random(5))
+    again = Machine(disk, "boot-2")
+
+    async def look() -> None:
+        again.process.start()
+        again.process.kill()
+
+    again.loop.run(look())
+    assert again.process.core.store.local_tail == 1
+
+
+def test_identity_round_trip_and_errors() -> None:
+    disk = formatted()
+    identity = read_identity(disk)
+    assert (identity.cluster, identity.unit) == (CLUSTER, OWN.id)
+    assert identity.incarnation == OWN.incarnation
+    write_identity(disk, replace(identity, boot_id="b", clean=False))
+    assert read_identity(disk).boot_id == "b"
+    for at in range(disk.size("identity")):
+        disk.flip("identity", at, 0)
+        with pytest.raises(CorfuError):
+            read_identity(disk)
+        disk.flip("identity", at, 0)
+
+
+def test_folder_never_formatted_is_refused() -> None:
+    with pytest.raises(FolderError, match="formatted"):
+        read_identity(SimDisk())
+
+
+def test_formatted_folder_is_not_formatted_again() -> None:
+    disk = formatted()
+    with pytest.raises(FolderError):
+        format_unit(
+            disk,
+            cluster=CLUSTER,
+            unit=OWN.id,
+            incarnation=OWN.incarnation,
+            sync=SyncMode.ALWAYS,
+            settings=SETTINGS,
+        )
+
+
+def test_journal_of_another_cluster_is_refused() -> None:
+    disk = formatted()
+    write_identity(disk, replace(read_identity(disk), cluster=ClusterId(b"stranger")))
+    with pytest.raises(CorruptionError, match="cluster"):
+        Machine(disk).process.start()
