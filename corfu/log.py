@@ -9,16 +9,14 @@ hold into records and errors. What differs, each kind of log provides.
 from __future__ import annotations
 
 import abc
-import enum
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
-from typing import Literal, Self, assert_never, overload
+from typing import Self, assert_never, overload
 
 from corfu.client.packing import chunks
 from corfu.client.values import Value
 from corfu.config import ENTRY_BYTES_MAX
-from corfu.entry import RECORD_BYTES_MAX
 from corfu.errors import (
     AppendError,
     JunkError,
@@ -27,26 +25,19 @@ from corfu.errors import (
     UnwrittenError,
     UsageError,
 )
-from corfu.types import OFFSET_MAX, Offset, Position, Record, State
-
-Place = Position | int
-"""A record's position, or an offset: then its entry's first record."""
-
-OnLost = Literal["raise", "skip"]
-
-
-class Edge(enum.Enum):
-    """A moving end of the log."""
-
-    EARLIEST = "earliest"
-    LATEST = "latest"
-
-
-EARLIEST = Edge.EARLIEST
-"""The first record that is not trimmed."""
-
-LATEST = Edge.LATEST
-"""Behind the last record: only what is appended from now on."""
+from corfu.places import (
+    EARLIEST,
+    LATEST,
+    Edge,
+    OnLost,
+    Place,
+    begin_of,
+    check_start,
+    checked_offset,
+    checked_record,
+    offset_of,
+)
+from corfu.types import Offset, Position, Record, State
 
 
 class Log(abc.ABC):
@@ -67,7 +58,7 @@ class Log(abc.ABC):
             NotAppendedError: It is certainly not in the log and never will be.
             AppendUnknownError: It may be in the log: time was over before its fate was known.
         """
-        records = (_checked(data),)
+        records = (checked_record(data),)
         return (await self._append_entry(records, self._deadline(timeout)))[0]
 
     async def append_many(
@@ -84,7 +75,7 @@ class Log(abc.ABC):
         """
         deadline = self._deadline(timeout)
         # All are checked before the first is packed: a bad one fails the call, nobody else.
-        checked = tuple(_checked(record) for record in records)
+        checked = tuple(checked_record(record) for record in records)
         appended: list[Position] = []
         for part in chunks(checked, ENTRY_BYTES_MAX):
             try:
@@ -112,7 +103,7 @@ class Log(abc.ABC):
             TrimmedError: The offset was trimmed.
             LostError: No sound copy of it is left.
         """
-        offset = _offset_of(place)
+        offset = offset_of(place)
         value = await self._read_value(offset, self._deadline(timeout))
         self._require_data(value)
         if not isinstance(place, Position):
@@ -156,9 +147,9 @@ class Log(abc.ABC):
     ) -> AsyncGenerator[tuple[Record, ...], None]:
         """Like `scan`, in batches of the records that came together: less work for each."""
         self._check()
-        _check_start(start)
+        check_start(start)
         if end is not None:
-            _offset_of(end)
+            offset_of(end)
         return self._scan(start, end, on_lost, self._patience(timeout))
 
     def follow(
@@ -176,7 +167,7 @@ class Log(abc.ABC):
     ) -> AsyncGenerator[tuple[Record, ...], None]:
         """Like `follow`, in batches of the records that came together."""
         self._check()
-        _check_start(start)
+        check_start(start)
         return self._follow(start, on_lost)
 
     @abc.abstractmethod
@@ -282,7 +273,7 @@ class Log(abc.ABC):
         self, start: Place | Edge, end: Place | None, on_lost: OnLost, timeout_s: float
     ) -> AsyncGenerator[tuple[Record, ...], None]:
         trim_mark, tail = await self._edges(self._now() + timeout_s)
-        begin = _begin(start, trim_mark, tail)
+        begin = begin_of(start, trim_mark, tail)
         stop = tail
         if isinstance(end, Position):
             stop = min(tail, Offset(end.offset + (1 if end.index else 0)))
@@ -304,9 +295,9 @@ class Log(abc.ABC):
         begin = Offset(0)
         if isinstance(start, Edge):
             trim_mark, tail = await self._edges(self._now() + self._patience(None))
-            begin = _begin(start, trim_mark, tail)
+            begin = begin_of(start, trim_mark, tail)
         else:
-            begin = _offset_of(start)
+            begin = offset_of(start)
         values = self._follow_values(begin)
         async with aclosing(self._batches(values, start, on_lost)) as batches:
             async for batch in batches:
@@ -375,47 +366,4 @@ def _records_of(value: Value, start: int, end: int | None) -> tuple[Record, ...]
     )
 
 
-def _begin(start: Place | Edge, trim_mark: Offset, tail: Offset) -> Offset:
-    match start:
-        case Edge.EARLIEST:
-            return trim_mark
-        case Edge.LATEST:
-            return tail
-        case _:
-            return _offset_of(start)
-
-
-def _checked(data: bytes) -> bytes:
-    if not isinstance(data, bytes):
-        # Lists of numbers and the like would be taken by bytes(), and be nobody's intention.
-        if not isinstance(data, bytearray | memoryview):
-            raise UsageError(f"a record must be bytes, not {type(data).__name__}")
-        data = bytes(data)
-    if len(data) > RECORD_BYTES_MAX:
-        raise UsageError(f"a record of {len(data)} bytes; the most is {RECORD_BYTES_MAX}")
-    return data
-
-
-def _check_start(start: Place | Edge) -> None:
-    if not isinstance(start, Edge):
-        _offset_of(start)
-
-
-def _offset_of(place: Place) -> Offset:
-    offset = checked_offset(place.offset if isinstance(place, Position) else place)
-    if isinstance(place, Position) and place.index < 0:
-        raise UsageError(f"a position's index is negative: {place}")
-    return offset
-
-
-def checked_offset(offset: int) -> Offset:
-    """Return `offset` if it can be one.
-
-    Raises:
-        UsageError: It is no integer, or out of range.
-    """
-    if not isinstance(offset, int) or isinstance(offset, bool):
-        raise UsageError(f"an offset is an integer, not {type(offset).__name__}")
-    if not 0 <= offset <= OFFSET_MAX:
-        raise UsageError(f"offset {offset} is not in [0, {OFFSET_MAX}]")
-    return Offset(offset)
+__all__ = ["EARLIEST", "LATEST", "Edge", "Log", "OnLost", "Place", "checked_offset"]

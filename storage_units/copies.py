@@ -10,8 +10,9 @@ from corfu.effects import Effect, Send
 from corfu.messages import Copy, Entries
 from corfu.types import Address, Digest, EntryId, Epoch, Incarnation, Offset, RequestId, State
 
+from .names import entry_digest
 from .settings import UnitSettings
-from .store import Store, entry_digest
+from .store import Store
 
 Then = Callable[[float], list[Effect]]
 

@@ -15,6 +15,9 @@ from corfu.types import JUNK_ID, OFFSET_MAX, Digest, Offset, Range, State
 from .standing import Seat
 from .store import Store
 
+LIST_OFFSETS_MAX = 65536
+"""Most offsets of junk in one list: bounds the work that one message can ask for."""
+
 
 class Runs:
     """Joins offsets that follow each other in a chain into ranges."""
@@ -157,7 +160,7 @@ def _compare_held(store: Store, held: HeldOffset, work: ListWork) -> None:
                 work.conflict = f"{held.offset} holds another entry than the head"
 
 
-def list_is_sane(seat: Seat, message: FillList, offsets_max: int) -> bool:
+def list_is_sane(seat: Seat, message: FillList) -> bool:
     """Tell whether a list is well formed: within the range and the chain, ascending, disjoint."""
     if len(message.held) > HELD_MAX or not message.offset < message.end <= OFFSET_MAX:
         return False
@@ -172,7 +175,7 @@ def list_is_sane(seat: Seat, message: FillList, offsets_max: int) -> bool:
     parts += message.junk
     if any(not run.start < run.end for run in message.junk):
         return False
-    if sum((run.end - run.start - 1) // seat.step + 1 for run in message.junk) > offsets_max:
+    if sum((run.end - run.start - 1) // seat.step + 1 for run in message.junk) > LIST_OFFSETS_MAX:
         return False
     if not (_ascending(parts[:before]) and _ascending(parts[before:])):
         return False

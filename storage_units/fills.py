@@ -11,8 +11,8 @@ from corfu.types import OFFSET_MAX, Address, Epoch, Offset, Range, State
 from .context import Context
 from .copies import Copies, Wanted
 from .fill_plan import HeadPlan, ListWork, list_is_sane, plan_at_head, work_of_list
+from .names import HeldEntry
 from .standing import Seat
-from .store import HeldEntry
 
 
 class Fills:
@@ -88,7 +88,7 @@ class Fills:
         seat = context.standing.seat_of_range(message.offset, message.end)
         if seat is None or seat.previous is None or seat.previous != sender:
             return context.refuse(message, Reason.WRONG_UNIT, client)
-        if not list_is_sane(seat, message, 2 * context.settings.fill_offsets_max):
+        if not list_is_sane(seat, message):
             return context.refuse(message, Reason.MALFORMED, client)
         context.believe_window(message.end)
         if message.end > context.standing.window_end:
@@ -105,8 +105,8 @@ class Fills:
         self, message: FillList, work: ListWork, seat: Seat, sender: Address, now: float
     ) -> list[Effect]:
         context, client = self._context, message.client
-        if work.lacking or work.empty:
-            reason = self._cannot_store_junk(len(work.empty))
+        if work.lacking or work.empty or work.lost:
+            reason = self._cannot_store_junk(len(work.empty) + len(work.lost))
             if reason is not None:
                 return context.refuse(message, reason, client)
         if work.lacking:

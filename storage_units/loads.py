@@ -14,7 +14,8 @@ from corfu.journal.format import DamagedRecordError, journal_name
 from corfu.types import EntryId, Offset
 
 from .index import SERIAL_AT, cell_place
-from .store import HeldEntry, Name, Store, entry_digest
+from .names import HeldEntry, Name, entry_digest
+from .store import Store
 
 Then = Callable[[Mapping[Offset, HeldEntry], float], list[Effect]]
 """Goes on with a request: takes the entries read (those that are sound) and the time."""
@@ -104,7 +105,7 @@ class Loads:
             return
         name = Name(EntryId(record.entry_id), entry_digest(record.body), len(record.body))
         load.values[offset] = HeldEntry(name, record.body)
-        self._store.remember(offset, name)
+        self._store.memory.remember(offset, name)
 
     def _pieces(self, load: _Load, offsets: Iterable[Offset]) -> list[_Piece]:
         found: list[tuple[int, int, int, Offset]] = []

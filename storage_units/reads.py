@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,8 +12,8 @@ from corfu.messages import Copy, Entries, Entry, Read, Reason, WrongEpoch
 from corfu.types import JUNK_ID, OFFSET_MAX, Address, Digest, Epoch, Offset, RequestId, State
 
 from .context import Context
+from .names import JUNK_NAME, HeldEntry
 from .standing import Seat
-from .store import JUNK_NAME, HeldEntry
 
 _ENTRY_OVERHEAD_BYTES = 64
 """What one listed offset takes in a reply beside its entry, and a little more."""
@@ -50,11 +51,19 @@ class Reads:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._parked: dict[RequestId, _Parked] = {}
+        self._ends: list[tuple[float, RequestId]] = []
 
     @property
     def deadline(self) -> float | None:
         """When the first of the held Reads ends."""
-        return min((parked.until for parked in self._parked.values()), default=None)
+        ends = self._ends
+        while ends:
+            until, request = ends[0]
+            parked = self._parked.get(request)
+            if parked is not None and parked.until == until:
+                return until
+            heapq.heappop(ends)
+        return None
 
     def read(self, message: Read, sender: Address, now: float) -> list[Effect]:
         """Handle a Read: only the tail unit shows values.
@@ -75,6 +84,7 @@ class Reads:
         if self._may_park(message, found):
             until = now + min(message.wait_ms / 1000, context.settings.park_s_max)
             self._parked[message.request] = _Parked(message, sender, seat, until)
+            heapq.heappush(self._ends, (until, message.request))
             return []
         return self._answer(message, found, sender, now)
 
@@ -111,11 +121,11 @@ class Reads:
     def expire(self, now: float) -> list[Effect]:
         """Answer the held Reads whose time is over: nothing yet, which is only a hint."""
         effects: list[Effect] = []
-        for request, parked in list(self._parked.items()):
-            if parked.until <= now:
-                del self._parked[request]
-                found = self._find(parked.seat, parked.message)
-                effects += self._answer(parked.message, found, parked.sender, now)
+        while (deadline := self.deadline) is not None and deadline <= now:
+            _, request = heapq.heappop(self._ends)
+            parked = self._parked.pop(request)
+            found = self._find(parked.seat, parked.message)
+            effects += self._answer(parked.message, found, parked.sender, now)
         return effects
 
     def sealed(self, epoch: Epoch) -> list[Effect]:
@@ -189,7 +199,7 @@ class Reads:
             listed.append(offset)
             if state is State.DATA:
                 durable = durable and store.durable(offset)
-                held = store.held(offset)
+                held = store.memory.held(offset)
                 if held is None:
                     cold.append(offset)
                 else:

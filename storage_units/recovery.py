@@ -23,13 +23,16 @@ from corfu.layout import Layout
 from corfu.ports import Disk
 from corfu.types import JUNK_ID, Digest, EntryId, Epoch, Offset, State
 
+from .file_book import FileLog
 from .identity import UnitIdentity
 from .index import SERIAL_AT, STATE_MASK, OffsetIndex, cell_place, pack_cell
 from .index_file import FileIndex, JunkRun, decode_index, index_name, index_serial
+from .names import Name
 from .records import OFFSET_KINDS, RecordKind, run_of
 from .settings import UnitSettings
 from .standing import Standing
-from .store import FileLog, Name, Store, Suspicion
+from .store import Store
+from .suspicion import Suspicion
 
 _ID_BYTES = 16
 

@@ -22,7 +22,7 @@ from corfu.types import OFFSET_MAX, Address, Offset, Range, State
 from .context import Context
 from .control import Control
 from .copies import Copies, Wanted
-from .store import JUNK_NAME, HeldEntry
+from .names import JUNK_NAME, HeldEntry
 
 
 class Repair:

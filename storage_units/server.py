@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import gc
 import ipaddress
 import os
 import random
@@ -260,6 +261,8 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int:
         datagrams.close()
         worker.close()
         raise
+    # What recovery made stays; going through it again and again would only cost pauses.
+    gc.freeze()
     identity = process.identity
     _say(f"ready: unit {identity.unit} of cluster {identity.cluster.hex()} at {datagrams.address}")
     failure = await ended

@@ -68,5 +68,5 @@ class UnitSettings:
     def __post_init__(self) -> None:
         if self.spares_wanted < 2:
             raise ValueError("spares_wanted must be at least 2: one of them is the reserve")
-        if self.fill_offsets_max < 1 or self.read_offsets_max < 1:
-            raise ValueError("fill_offsets_max and read_offsets_max must be at least 1")
+        if not 1 <= self.fill_offsets_max <= 65536 or self.read_offsets_max < 1:
+            raise ValueError("fill_offsets_max must be in [1, 65536], read_offsets_max at least 1")

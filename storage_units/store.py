@@ -6,13 +6,7 @@ durable only with a later commit of the journal, and the driver holds every repl
 
 from __future__ import annotations
 
-from array import array
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-from xxhash import xxh3_64_intdigest
 
 from corfu.config import BLOCK_OFFSETS
 from corfu.journal.format import (
@@ -24,70 +18,25 @@ from corfu.journal.format import (
 )
 from corfu.journal.planner import Journal
 from corfu.messages import Block
-from corfu.types import JUNK_ID, Digest, EntryId, Epoch, Offset, Range, State
+from corfu.types import Digest, EntryId, Epoch, Offset, Range, State
 
-from .index import SERIAL_AT, STATE_MASK, OffsetIndex, cell_length, cell_place, pack_cell
-from .index_file import FileIndex, JunkRun
+from .file_book import FileBook, FileLog
+from .index import STATE_MASK, OffsetIndex, cell_length, cell_place, pack_cell
+from .index_file import JunkRun
+from .memory import Memory
+from .names import JUNK_NAME, HeldEntry, Name, held_digest
 from .records import closed_record, data_record, junk_record, lost_record, trim_record
 from .standing import Standing
+from .suspicion import Suspicion
 
 _RECLAIM_BLOCKS = 512
 """Index blocks forgotten at once after a trim: some 50 ms of work; the rest waits for ticks."""
-
-_CACHED_OVERHEAD_BYTES = 400
-"""What one entry in the cache costs beside its bytes: objects and dictionary slots."""
 
 _CLOSED_EVERY = 4096
 """closed_until is journalled each time it has risen by so much, along with other records."""
 
 
-class Name(NamedTuple):
-    """What an entry is known by: same id and same digest means same entry."""
-
-    entry_id: EntryId
-    digest: Digest
-    length: int
-
-
-class HeldEntry(NamedTuple):
-    """An entry and its name."""
-
-    name: Name
-    entry: bytes
-
-
-JUNK_NAME = Name(JUNK_ID, Digest(0), 0)
-
 _STATES = (State.EMPTY, State.DATA, State.JUNK, State.TRIMMED, State.DAMAGED, State.LOST)
-
-
-@dataclass(slots=True)
-class FileLog:
-    """What was put into one journal file that has no index file yet, in order."""
-
-    offsets: array[int] = field(default_factory=lambda: array("Q"))
-    runs: list[JunkRun] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Suspicion:
-    """What this unit may have held and cannot read: found by recovery or when it is read.
-
-    Attributes:
-        named: Damaged or doubtful offsets that can be named.
-        doubtful: Those of them that only the journal's doubt names.
-        unknown: There may be others, at any offset that seems EMPTY below `bound`.
-        bound: T of the first epoch installed since; None until then: no offset is excepted.
-        serials: Journal files that must not be freed or indexed while `unknown`.
-        missing: Journal files that are not there.
-    """
-
-    named: dict[Offset, Name | None] = field(default_factory=dict)
-    doubtful: set[Offset] = field(default_factory=set)
-    unknown: bool = False
-    bound: Offset | None = None
-    serials: set[int] = field(default_factory=set)
-    missing: tuple[int, ...] = ()
 
 
 class Store:
@@ -110,26 +59,17 @@ class Store:
         self.standing = standing
         self.index = index
         self.suspicion = suspicion
-        self.indexed = indexed
-        """Serials that have an index file."""
+        self.memory = Memory(
+            names, cache_bytes_max=cache_bytes_max, names_loaded_max=names_loaded_max
+        )
+        self.files = FileBook(journal, index, suspicion, self.memory, logs=logs, indexed=indexed)
         self.appended = False
         """Something was appended since this was last set to False."""
         self.fresh: list[Range] = []
         """What was put since this was last emptied, for those who wait for values."""
-        self.uncommitted_bytes = 0
-        self._names = names
-        self._names_loaded: dict[Offset, Name] = {}
-        self._names_loaded_max = names_loaded_max
-        self._logs = logs
-        self._cache: dict[Offset, HeldEntry] = {}
-        self._cache_bytes = 0
-        self._cache_bytes_max = cache_bytes_max
-        self._pending: set[Offset] = set()
-        self._commits: deque[tuple[int, Offset, int]] = deque()
         self._other_commit = -1
         self._closed_recorded = standing.closed_until
         self._reclaiming = False
-        self._finished: set[int] = set(journal.live)
 
     # What is held.
 
@@ -157,10 +97,8 @@ class Store:
         its offset cannot be told it may be any, but not one of a newer epoch.
         """
         state = self.state(offset)
-        if state is State.EMPTY and self.suspicion.unknown:
-            bound = self.suspicion.bound
-            if bound is None or offset < bound:
-                return State.DAMAGED
+        if state is State.EMPTY and self.suspicion.may_be_at(offset):
+            return State.DAMAGED
         return state
 
     def name(self, offset: Offset) -> Name | None:
@@ -168,30 +106,22 @@ class Store:
 
         Names of entries at and above closed_until are always known.
         """
-        cell = self.index.get(offset)
-        if cell & STATE_MASK != State.DATA:
+        if self.index.get(offset) & STATE_MASK != State.DATA:
             return JUNK_NAME
-        name = self._names.get(offset)
-        if name is None and (held := self._cache.get(offset)) is not None:
-            return held.name
-        return name or self._names_loaded.get(offset)
+        return self.memory.name(offset)
 
     def suspect(self, offset: Offset) -> Name | None:
         """Return the name of a damaged or doubtful record; None if it cannot be named."""
         return self.suspicion.named.get(offset)
 
-    def held(self, offset: Offset) -> HeldEntry | None:
-        """Return the entry if it is in memory."""
-        return self._cache.get(offset)
-
     def length_bound(self, offset: Offset) -> int:
         """Return at least the length of the entry held at `offset`."""
-        held = self._cache.get(offset)
+        held = self.memory.held(offset)
         return len(held.entry) if held is not None else cell_length(self.index.get(offset))
 
     def durable(self, offset: Offset) -> bool:
         """Tell whether the value here, and all that is not an entry, is durable."""
-        return offset not in self._pending and self.others_durable
+        return self.others_durable and not self.memory.pending(offset)
 
     @property
     def others_durable(self) -> bool:
@@ -224,17 +154,15 @@ class Store:
         self, offset: Offset, epoch: Epoch, entry_id: EntryId, digest: Digest, entry: bytes
     ) -> None:
         """Store an entry; the caller has decided that it belongs here."""
-        self._settle_commits()
         place = self._append(data_record(offset, epoch, entry_id, entry))
         self._note(offset, pack_cell(State.DATA, place))
-        self._log_of(place.serial).offsets.append(offset)
-        name = Name(entry_id, digest, len(entry))
-        if offset >= self.standing.closed_until:
-            self._names[offset] = name
-        self._commits.append((self.journal.commits_begun, offset, len(entry)))
-        self._pending.add(offset)
-        self.uncommitted_bytes += len(entry)
-        self._keep(offset, HeldEntry(name, entry))
+        self.files.put(place.serial, offset)
+        self.memory.put(
+            offset,
+            HeldEntry(Name(entry_id, digest, len(entry)), entry),
+            self.journal.commits_begun,
+            closed=offset < self.standing.closed_until,
+        )
         self.fresh.append(Range(offset, Offset(offset + 1)))
         self._record_closed()
 
@@ -245,7 +173,7 @@ class Store:
         cell = pack_cell(State.JUNK, place)
         for offset in range(run.start, run.end, step):
             self._note(Offset(offset), cell)
-        self._log_of(place.serial).runs.append(JunkRun(run.start, run.end, step, cell))
+        self.files.put_run(place.serial, JunkRun(run.start, run.end, step, cell))
         self.fresh.append(run)
         self._record_closed()
 
@@ -259,7 +187,7 @@ class Store:
         for each in lost:
             if self.standing.add_lost(each):
                 self.put_other(lost_record(each, self.standing.sealed))
-                self._unsuspect_range(each)
+                self._settled(dropped=self.suspicion.drop_range(each.start, each.end))
                 self.fresh.append(each)
 
     def raise_marks(self, trim_mark: Offset, closed_until: Offset) -> bool:
@@ -270,7 +198,7 @@ class Store:
         """
         standing = self.standing
         if closed_until > standing.closed_until:
-            self._forget_names(standing.closed_until, closed_until)
+            self.memory.closed(standing.closed_until, closed_until)
             standing.closed_until = closed_until
             self._end_unknown_if_closed()
         mark = min(trim_mark, standing.closed_until)
@@ -279,8 +207,7 @@ class Store:
         standing.trim_mark = mark
         self.put_other(trim_record(mark))
         self._reclaiming = True
-        for offset in [known for known in self.suspicion.named if known < mark]:
-            self._unsuspect(offset)
+        self._settled(dropped=self.suspicion.drop_range(Offset(0), mark))
         return True
 
     def mark_damaged(self, offset: Offset, cell: int, header: RecordHeader | None) -> None:
@@ -290,19 +217,18 @@ class Store:
         """
         if self.index.get(offset) != cell:
             return
-        name = self._names.get(offset) or self._names_loaded.get(offset)
+        name = self.memory.name(offset)
         if name is None and header is not None and header.offset == offset:
             name = Name(EntryId(header.entry_id), Digest(header.body_digest), header.body_bytes)
         self.index.set(offset, cell & ~STATE_MASK | State.DAMAGED)
         self.suspicion.named[offset] = name
-        self._names.pop(offset, None)
-        self._names_loaded.pop(offset, None)
+        self.memory.forget_name(offset)
 
     def settle_empty(self, offset: Offset) -> None:
         """Forget a damaged or doubtful record: it was never acknowledged."""
         if self.index.get(offset) & STATE_MASK == State.DAMAGED:
             self.index.set(offset, 0)
-        self._unsuspect(offset)
+        self._settled(dropped=self.suspicion.drop(offset))
 
     def settle_unknown(self) -> None:
         """End the doubt that could not name its offsets."""
@@ -311,12 +237,11 @@ class Store:
             return
         suspicion.unknown = False
         for serial in suspicion.missing:
-            self.journal.release(serial)
-            self._finished.discard(serial)
+            self.files.release(serial)
             self.appended = True
         suspicion.missing = ()
         suspicion.serials.clear()
-        self._end_doubt_if_settled()
+        self._settled(dropped=True)
 
     def bound_doubt(self, first_offset: Offset) -> None:
         """Note T of the epoch that is installed now: newer offsets cannot be in doubt."""
@@ -344,12 +269,6 @@ class Store:
                 raise
             return self.journal.parse(Place(place.serial, place.position, exact), data[:exact])
 
-    def remember(self, offset: Offset, name: Name) -> None:
-        """Keep the name of an old entry for a while; the oldest of them gives way."""
-        self._names_loaded[offset] = name
-        if len(self._names_loaded) > self._names_loaded_max:
-            del self._names_loaded[next(iter(self._names_loaded))]
-
     # What is reported.
 
     def blocks(self, blocks_max: int) -> tuple[Block, ...]:
@@ -373,7 +292,7 @@ class Store:
                 bitmap[index // 8] |= 1 << index % 8
                 held[number] = (bitmap, digest ^ held_digest(offset, name.entry_id), named)
         for offset in sorted(self.suspicion.named):
-            if offset >= start and self.suspicion.named[offset] is not None:
+            if offset >= start:
                 block_of(offset // BLOCK_OFFSETS)[2].append(offset)
         return tuple(
             Block(number, bytes(bitmap), digest, tuple(named))
@@ -384,7 +303,7 @@ class Store:
 
     def settle(self) -> None:
         """Note what has become durable since the last call."""
-        self._settle_commits()
+        self.memory.committed(self.journal.commits_done)
 
     @property
     def reclaiming(self) -> bool:
@@ -398,71 +317,10 @@ class Store:
         return self.release_dead()
 
     def release_dead(self) -> int:
-        """Release every finished journal file in which no record counts any more.
-
-        The trim mark, or the record that took the place of a damaged one, was appended before;
-        the journal frees a file only after both are committed.
-        """
-        dead = [
-            serial
-            for serial in self._finished
-            if self.index.live[serial] <= 0
-            and serial not in self.suspicion.serials
-            and serial not in self.suspicion.missing
-        ]
-        for serial in sorted(dead):
-            self._finished.discard(serial)
-            self._logs.pop(serial, None)
-            self.index.live.pop(serial, None)
-            self.journal.release(serial)
-            self.appended = True
-        return len(dead)
-
-    def drain_finished(self) -> None:
-        """Take note of journal files that were finished since the last call."""
-        # One that recovery reports may have been released since.
-        self._finished |= set(self.journal.live) & set(self.journal.drain_finished())
-        self.release_dead()
-
-    def next_to_index(self) -> int | None:
-        """Return the serial of a finished journal file that should have an index file.
-
-        Not one that holds damage nobody can name: with an index file a restart would not read
-        it, and the doubt would be forgotten before it is settled.
-        """
-        due = self._finished & self._logs.keys() - self.indexed - self.suspicion.serials
-        return min(due - set(self.suspicion.missing), default=None)
-
-    def file_index(self, serial: int) -> FileIndex:
-        """Return what of one finished journal file still counts."""
-        log = self._logs[serial]
-        index = FileIndex(serial, self.standing.closed_until)
-        none = Name(JUNK_ID, Digest(0), 0)
-        for offset in log.offsets:
-            cell = self.index.get(offset)
-            if cell >> SERIAL_AT == serial:
-                key = Offset(offset)
-                name = self._names.get(key) or self.suspicion.named.get(key) or none
-                index.add(offset, cell, *name)
-        index.runs = [
-            run
-            for run in log.runs
-            if any(self.index.get(o) == run.cell for o in range(run.start, run.end, run.step))
-        ]
-        return index
-
-    def index_written(self, serial: int) -> None:
-        """Note that the index file of `serial` is durable."""
-        self.indexed.add(serial)
-        self._logs.pop(serial, None)
-
-    def give_up_index(self, serial: int) -> None:
-        """Do without an index file of `serial`: a restart reads the journal file itself."""
-        self._logs.pop(serial, None)
-
-    def stale_indexes(self) -> list[int]:
-        """Return the serials of released files that still have an index file."""
-        return sorted(self.indexed - self._finished)
+        """Release every finished journal file in which no record counts; returns how many."""
+        released = self.files.release_dead()
+        self.appended = self.appended or released > 0
+        return released
 
     # Inside.
 
@@ -471,45 +329,10 @@ class Store:
         return self.journal.append(record)
 
     def _note(self, offset: Offset, cell: int) -> None:
-        self.index.set(offset, cell)
+        if self.index.set(offset, cell):
+            self.files.replaced()
         if self.suspicion.named:
-            self._unsuspect(offset)
-
-    def _log_of(self, serial: int) -> FileLog:
-        log = self._logs.get(serial)
-        if log is None:
-            log = self._logs[serial] = FileLog()
-        return log
-
-    def _keep(self, offset: Offset, held: HeldEntry) -> None:
-        before = self._cache.pop(offset, None)
-        self._cache_bytes += _cached_bytes(held) - (0 if before is None else _cached_bytes(before))
-        self._cache[offset] = held
-        self._evict()
-
-    def _evict(self) -> None:
-        while self._cache_bytes > self._cache_bytes_max:
-            oldest = next(iter(self._cache))
-            # What is not on disk yet can only be read from here.
-            if oldest in self._pending:
-                break
-            self._cache_bytes -= _cached_bytes(self._cache.pop(oldest))
-
-    def _settle_commits(self) -> None:
-        done = self.journal.commits_done
-        commits = self._commits
-        while commits and commits[0][0] < done:
-            _, offset, size = commits.popleft()
-            self._pending.discard(offset)
-            self.uncommitted_bytes -= size
-        self._evict()
-
-    def _forget_names(self, start: Offset, end: Offset) -> None:
-        if end - start > len(self._names):
-            self._names = {known: self._names[known] for known in self._names if known >= end}
-        else:
-            for offset in range(start, end):
-                self._names.pop(Offset(offset), None)
+            self._settled(dropped=self.suspicion.drop(offset))
 
     def _record_closed(self) -> None:
         closed = self.standing.closed_until
@@ -518,41 +341,13 @@ class Store:
             self._closed_recorded = closed
             self._append(closed_record(closed))
 
-    def _unsuspect(self, offset: Offset) -> None:
-        if offset in self.suspicion.named:
-            del self.suspicion.named[offset]
-            self.suspicion.doubtful.discard(offset)
-            self._end_doubt_if_settled()
-
-    def _unsuspect_range(self, settled: Range) -> None:
-        for offset in [o for o in self.suspicion.named if settled.start <= o < settled.end]:
-            self._unsuspect(offset)
-
     def _end_unknown_if_closed(self) -> None:
-        """End the unnamed doubt once every offset it may be about is decided.
-
-        Below closed_until nothing is answered EMPTY anyway, so it hides nothing more.
-        """
-        bound = self.suspicion.bound
-        if bound is not None and bound <= self.standing.closed_until:
+        if self.suspicion.closed(self.standing.closed_until):
             self.settle_unknown()
 
-    def _end_doubt_if_settled(self) -> None:
-        if self.suspicion.unknown or self.suspicion.doubtful or not self.journal.doubt:
-            return
-        self.journal.doubt_settled()
-        self.appended = True
-
-
-def _cached_bytes(held: HeldEntry) -> int:
-    return len(held.entry) + _CACHED_OVERHEAD_BYTES
-
-
-def entry_digest(entry: bytes) -> Digest:
-    """Return what tells an entry's bytes from any other's."""
-    return Digest(xxh3_64_intdigest(entry))
-
-
-def held_digest(offset: Offset, entry_id: EntryId) -> int:
-    """Return what one held offset adds (by xor) to the digest of its block."""
-    return xxh3_64_intdigest(offset.to_bytes(8, "big") + entry_id)
+    def _settled(self, *, dropped: bool) -> None:
+        """Tell the journal when nothing of its doubt is left."""
+        suspicion = self.suspicion
+        if dropped and self.journal.doubt and not (suspicion.unknown or suspicion.doubtful):
+            self.journal.doubt_settled()
+            self.appended = True

@@ -143,7 +143,8 @@ class StorageUnit:
     def maintain(self, now: float) -> list[Effect]:
         """Look after journal files that were finished; to be called some times a second."""
         self._store.settle()
-        self._store.drain_finished()
+        self._store.files.drain_finished()
+        self._store.release_dead()
         return self._finish([], now)
 
     def next_index(self) -> tuple[int, Sequence[DiskOperation]] | None:
@@ -151,24 +152,28 @@ class StorageUnit:
 
         Call `index_done` when it is done, and only then this again.
         """
-        stale = self._store.stale_indexes()
+        stale = self._store.files.stale_indexes()
         if stale:
             return stale[0], (Remove(index_name(stale[0])),)
-        serial = self._store.next_to_index()
+        serial = self._store.files.next_to_index()
         if serial is None:
             return None
         standing = self._store.standing
-        data = encode_index(self._store.file_index(serial), standing.unit, standing.incarnation)
+        data = encode_index(
+            self._store.files.file_index(serial, standing.closed_until),
+            standing.unit,
+            standing.incarnation,
+        )
         return serial, replace_file(index_name(serial), data)
 
     def index_done(self, serial: int, error: OSError | None) -> None:
         """Note how the work of `next_index` ended; a failure costs the next start some time."""
-        if serial in self._store.indexed:
-            self._store.indexed.discard(serial)
+        if serial in self._store.files.indexed:
+            self._store.files.indexed.discard(serial)
         elif error is None:
-            self._store.index_written(serial)
+            self._store.files.index_written(serial)
         else:
-            self._store.give_up_index(serial)
+            self._store.files.give_up_index(serial)
 
     def _finish(self, effects: list[Effect], now: float) -> list[Effect]:
         """Wake who waits for what was stored; say first that something was appended."""

@@ -14,8 +14,8 @@ from corfu.messages import Forward, Reason, Write, Written
 from corfu.types import JUNK_ID, OFFSET_MAX, Address, Offset, State
 
 from .context import Context
+from .names import HeldEntry, Name, entry_digest
 from .standing import Seat
-from .store import HeldEntry, Name, entry_digest
 
 
 class Writes:
@@ -143,7 +143,7 @@ class Writes:
             return Reason.CONFLICT
         if not store.fits(len(entry)):
             return Reason.MALFORMED
-        backlog = store.uncommitted_bytes
+        backlog = store.memory.uncommitted_bytes
         if backlog and backlog + len(entry) > context.settings.backlog_bytes_max:
             return Reason.BUSY
         # Rule "writes are refused one journal file early": junk, seals, installs and trim marks

@@ -262,7 +262,7 @@ def main() -> None:
     """Run the demo in a temporary folder, which is removed; exit with its verdict."""
     # SIGTERM ends like Ctrl-C: through the clean-up below.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console()
+    console = Console(highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="corfu-demo-"))
     try:
         status = _with_cluster(folder, lambda cluster: asyncio.run(_demo(console, cluster)))

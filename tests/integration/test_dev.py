@@ -81,25 +81,6 @@ def test_dev_on_a_port_in_use_says_which(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port + 1}" in complaint(result)
 
 
-def test_dev_on_a_file_or_a_foreign_folder_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("mine")
-    result = corfu("dev", "--data", str(file))
-    assert result.returncode == 5
-    assert str(file) in complaint(result)
-    result = corfu("dev", "--data", str(tmp_path))
-    assert result.returncode == 5
-    assert "holds no development cluster" in complaint(result)
-    assert file.read_text() == "mine"
-
-
-def test_dev_on_a_newer_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "dev.json").write_text('{"format": 99}')
-    result = corfu("dev", "--data", str(tmp_path))
-    assert result.returncode == 5
-    assert "format 99" in complaint(result)
-
-
 def test_dev_after_interrupted_formatting_begins_again(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     (folder / "storage-1").mkdir(parents=True)
@@ -108,20 +89,3 @@ def test_dev_after_interrupted_formatting_begins_again(tmp_path: Path) -> None:
     options = shape_options(free_base_port(2))
     result = corfu("dev", "--data", str(folder), *options, "--", "corfu", "tail")
     assert (result.returncode, result.stdout) == (0, b"0\n")
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--sequencers", "2"),
-        ("--chains", "0"),
-        ("--base-port", "65530"),
-        ("--base-port", "x"),
-        ("--sync", "never"),
-    ],
-    ids=lambda options: "=".join(options),
-)
-def test_dev_with_a_senseless_option_is_refused(tmp_path: Path, options: tuple[str, str]) -> None:
-    result = corfu("dev", "--data", str(tmp_path / "log"), *options)
-    assert result.returncode == 2
-    complaint(result)

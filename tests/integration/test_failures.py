@@ -6,14 +6,16 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import corfu
 from corfu.addresses import parse_addresses
+from corfu.errors import AppendError
 from corfu.tools.asking import ask_replicas
-from corfu.tools.cluster import LocalCluster
+from corfu.tools.cluster import LocalCluster, open_cluster
 from corfu.tools.health import leader_of
 from corfu.tools.processes import Process
 from tests.integration.running import DEADLINE_S, local_cluster
@@ -178,3 +180,36 @@ async def test_unit_on_an_address_in_use_says_so(tmp_path: Path) -> None:
         status, line = _complaint(_replaced(two.argv, {str(two.address): str(one.address)}))
         assert status != 0
         assert str(one.address) in line
+
+
+async def test_unit_of_another_cluster_at_a_units_address_is_not_taken_for_it(
+    tmp_path: Path,
+) -> None:
+    async with local_cluster(tmp_path / "log", sequencers=1, chains=1, replicas=2) as cluster:
+        shape = cluster.shape
+        open_cluster(tmp_path / "other", lambda _: shape).close()
+        async with Appending(cluster) as appending:
+            await appending.more(10)
+        rightful = cluster.process("storage", 2)
+        await rightful.kill()
+        argv = _replaced(
+            rightful.program.argv,
+            {str(rightful.program.data): str(tmp_path / "other" / "storage-2")},
+        )
+        stranger = Process(replace(rightful.program, argv=tuple(argv)), tmp_path / "stranger.log")
+        try:
+            await stranger.ready()
+            async with corfu.connect(cluster.cluster) as log:
+                with pytest.raises(AppendError):
+                    await log.append(b"must not be acknowledged", timeout=1.5)
+        finally:
+            await stranger.kill()
+        await cluster.restart(rightful)
+        async with Appending(cluster) as again:
+            await again.more(10)
+        found = await _contents(cluster)
+        # The unanswered append may have got its place since, as its error said.
+        late = {position for position, data in found.items() if data.startswith(b"must not")}
+        assert len(late) <= 1
+        expected = appending.acknowledged | again.acknowledged
+        assert {p: data for p, data in found.items() if p not in late} == expected

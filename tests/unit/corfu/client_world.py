@@ -15,6 +15,7 @@ import xxhash
 
 from corfu.client.log import LogClient
 from corfu.client.settings import ClientSettings
+from corfu.entry import decode_entry, encode_entry
 from corfu.layout import Layout, Leader, Replica, Segment, Unit
 from corfu.messages import (
     AlreadyWritten,
@@ -291,6 +292,27 @@ def data(offset: int, entry: bytes, id_: bytes = b"i" * 16) -> Entry:
 
 def junk_at(offset: int) -> Entry:
     return Entry(Offset(offset), State.JUNK, JUNK_ID, Digest(0), b"")
+
+
+def entry(offset: int, *records: bytes) -> Entry:
+    return data(offset, encode_entry(records, 0))
+
+
+def marked(offset: int, state: State) -> Entry:
+    return Entry(Offset(offset), state, JUNK_ID, Digest(0), b"")
+
+
+def filled_cluster(count: int) -> FakeCluster:
+    cluster = FakeCluster()
+    for offset in range(count):
+        cluster.put(entry(offset, b"%d" % offset))
+    return cluster
+
+
+def records_written(cluster: FakeCluster) -> list[tuple[bytes, ...]]:
+    """The entries that stand in the log, in its order."""
+    entries = [cluster.held[offset] for offset in sorted(cluster.held)]
+    return [decode_entry(e.entry).records for e in entries if e.state is State.DATA]
 
 
 def run(

@@ -27,8 +27,8 @@ from corfu.messages import (
     Trimmed,
     WrongEpoch,
 )
+from corfu.storage_units.names import entry_digest, held_digest
 from corfu.storage_units.process import format_unit
-from corfu.storage_units.store import entry_digest, held_digest
 from corfu.types import (
     JUNK_ID,
     Address,

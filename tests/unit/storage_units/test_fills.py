@@ -24,8 +24,8 @@ from corfu.messages import (
     Write,
     WrongEpoch,
 )
+from corfu.storage_units.names import entry_digest
 from corfu.storage_units.settings import UnitSettings
-from corfu.storage_units.store import entry_digest
 from corfu.types import JUNK_ID, Digest, Epoch, Offset, Range, State, UnitId
 from tests.unit.storage_units.unit_bench import (
     CLIENT,

@@ -8,8 +8,8 @@ import pytest
 
 from corfu.effects import Fetch, Persist, Send
 from corfu.messages import Copy, Entries, Entry, Reason, Refused, Write, WrongEpoch
+from corfu.storage_units.names import entry_digest
 from corfu.storage_units.settings import UnitSettings
-from corfu.storage_units.store import entry_digest
 from corfu.types import JUNK_ID, Digest, Epoch, Offset, Range, State
 from tests.unit.storage_units.unit_bench import (
     CLIENT,

@@ -316,12 +316,12 @@ def test_index_files_stand_in_for_finished_journal_files() -> None:
     stored = many(bench)
     bench.give(fill(100, 140))
     bench.maintain()
-    indexed = sorted(bench.unit.store.indexed)
+    indexed = sorted(bench.unit.store.files.indexed)
     assert len(indexed) > 4
     before = bench.unit.store
     bench.start()
     after = bench.unit.store
-    assert after.indexed >= set(indexed) - set(range(indexed[0]))
+    assert after.files.indexed >= set(indexed) - set(range(indexed[0]))
     for offset in range(140):
         assert after.index.get(offset) == before.index.get(offset)
         assert after.name(Offset(offset)) == before.name(Offset(offset))
@@ -340,13 +340,13 @@ def test_bad_or_missing_index_file_costs_nothing_but_time(harm: str) -> None:
     many(bench)
     bench.maintain()
     before = bench.unit.store
-    for serial in before.indexed:
+    for serial in before.files.indexed:
         if harm == "flip":
             bench.disk.flip(index_name(serial), 200, 1)
         else:
             bench.disk.remove(index_name(serial))
     bench.start()
-    assert not bench.unit.store.indexed
+    assert not bench.unit.store.files.indexed
     for offset in range(100):
         assert bench.unit.store.name(Offset(offset)) == before.name(Offset(offset))
 
@@ -373,14 +373,36 @@ def test_damage_nobody_can_name_keeps_its_file_from_being_indexed_until_settled(
         assert bench.unit.store.suspicion.unknown
         bench.maintain()
         assert name == journal_name(place)
-        assert place not in bench.unit.store.indexed
+        assert place not in bench.unit.store.files.indexed
     bench.epoch(layout(2, [1], first_offset=1000))
     assert bench.unit.store.state_at_head(Offset(5)) is State.DAMAGED
     bench.give(resolve(), LEADER)
     bench.maintain()
-    assert place in bench.unit.store.indexed
+    assert place in bench.unit.store.files.indexed
     bench.start()
     assert not bench.unit.store.suspicion.unknown
+
+
+def test_index_file_waits_for_a_repair_that_is_not_durable() -> None:
+    """Else, after a power cut, neither the damaged record nor the repaired one would be found."""
+    bench = Bench.fresh(2, UnitSettings(journal_file_bytes=16384))
+    bench.epoch(layout(1, [1, 2]))
+    head = unit_value(1).address
+    stored = [write(offset, offset + 1, entry=bytes([offset]) * 1000) for offset in range(30)]
+    for each in stored:
+        fields = (each.request, each.epoch, each.offset, each.entry_id)
+        bench.give(Forward(*fields, CLIENT, each.entry), head)
+    store = bench.unit.store
+    store.mark_damaged(Offset(3), store.index.get(3), None)
+    fields = (stored[3].request, Epoch(1), Offset(3), stored[3].entry_id)
+    bench.unit.handle(Forward(*fields, CLIENT, stored[3].entry), head, 0.0)
+    bench.unit.maintain(0.0)
+    assert bench.unit.next_index() is None
+    bench.commit()
+    assert bench.unit.next_index() is not None
+    bench.maintain()
+    bench.start()
+    assert bench.unit.store.state(Offset(3)) is State.DATA
 
 
 def test_missing_journal_file_is_doubt() -> None:

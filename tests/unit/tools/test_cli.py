@@ -1,0 +1,123 @@
+"""The `corfu` command as far as it goes without a cluster: what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from corfu.tools.cli import COMMANDS, main
+
+
+def _run(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> tuple[int | str | None, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CORFU_CLUSTER", "127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["read", "--from", "-1"],
+        ["read", "--from", "x"],
+        ["read", "--from", "1.x"],
+        ["read", "--from", "99999999999999999999"],
+        ["read", "--follow", "--to", "3"],
+        ["read", "-n", "-3"],
+        ["trim", "-1"],
+        ["trim", "x"],
+        ["fill", "1.2"],
+        ["append", "/no/such/file"],
+        ["tail", "--timeout", "0"],
+        ["status", "-o", "xml"],
+        ["dev", "--sequencers", "2"],
+        ["dev", "--chains", "0"],
+        ["dev", "--base-port", "65530"],
+        ["dev", "--base-port", "x"],
+        ["dev", "--sync", "never"],
+        ["nonsense"],
+        ["--nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_command_with_wrong_arguments_says_so_in_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = _run(arguments, capsys)
+    assert status == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("corfu: ")
+
+
+@pytest.mark.parametrize("command", ["tail", "append", "read", "status", "trim 1", "fill 1"])
+@pytest.mark.parametrize(
+    "cluster", ["nonsense", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ",", " "]
+)
+def test_command_with_a_wrong_cluster_string_names_it(
+    command: str, cluster: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = _run([*command.split(), "--cluster", cluster], capsys)
+    assert status == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+
+
+def test_command_without_a_cluster_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CORFU_CLUSTER")
+    status, _, err = _run(["tail"], capsys)
+    assert status == 2
+    assert "CORFU_CLUSTER" in err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_of_every_command_has_examples(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = _run([command, "--help"], capsys)
+    assert status == 0
+    assert "Example" in out
+    assert f"corfu {command}" in out
+
+
+def test_help_lists_commands_and_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = _run(["--help"], capsys)
+    assert status == 0
+    assert "Exit statuses" in out
+    assert all(command in out for command in COMMANDS)
+    assert _run(["--version"], capsys)[1].startswith("corfu-log ")
+
+
+def test_dev_on_a_file_or_a_foreign_folder_touches_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    status, _, err = _run(["dev", "--data", str(file)], capsys)
+    assert status == 5
+    assert str(file) in err
+    status, _, err = _run(["dev", "--data", str(tmp_path)], capsys)
+    assert status == 5
+    assert "holds no development cluster" in err
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_dev_on_a_newer_folder_says_which_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dev.json").write_text('{"format": 99}')
+    status, _, err = _run(["dev", "--data", str(tmp_path)], capsys)
+    assert status == 5
+    assert "format 99" in err
