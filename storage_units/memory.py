@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 
 from corfu.types import Offset
 
@@ -25,9 +25,10 @@ class Memory:
         self.uncommitted_bytes = 0
         """Entries that wait for their commit."""
         self._names = names
-        self._loaded: dict[Offset, Name] = {}
+        # Ordered: the oldest key of a plain dict is found behind all that were deleted before it.
+        self._loaded: OrderedDict[Offset, Name] = OrderedDict()
         self._loaded_max = names_loaded_max
-        self._cache: dict[Offset, HeldEntry] = {}
+        self._cache: OrderedDict[Offset, HeldEntry] = OrderedDict()
         self._cache_bytes = 0
         self._cache_bytes_max = cache_bytes_max
         self._pending: set[Offset] = set()
@@ -81,7 +82,7 @@ class Memory:
         """Keep the name of an old entry for a while; the oldest of them gives way."""
         self._loaded[offset] = name
         if len(self._loaded) > self._loaded_max:
-            del self._loaded[next(iter(self._loaded))]
+            self._loaded.popitem(last=False)
 
     def forget_name(self, offset: Offset) -> None:
         """Drop the name of an entry that turned out to be damaged."""

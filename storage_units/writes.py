@@ -141,15 +141,13 @@ class Writes:
         store = context.store
         if context.standing.frozen:
             return Reason.CONFLICT
-        if not store.fits(len(entry)):
-            return Reason.MALFORMED
         backlog = store.memory.uncommitted_bytes
         if backlog and backlog + len(entry) > context.settings.backlog_bytes_max:
             return Reason.BUSY
         # Rule "writes are refused one journal file early": junk, seals, installs and trim marks
         # must still fit when entries do not, or a full unit could never be made less full.
         if not store.has_room(len(entry), reserve=False):
-            return context.no_room()
+            return context.no_room() if store.fits(len(entry)) else Reason.MALFORMED
         return None
 
     def _load_first(self, message: Write | Forward, sender: Address, now: float) -> list[Effect]:

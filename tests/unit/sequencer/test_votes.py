@@ -91,9 +91,9 @@ class Solo:
         self.member = self.group._member
 
     def settle(self) -> None:
-        prepare = self.only(Prepare, self.wait(1.0))
+        prepare = self.until(Prepare)
         self.take(self.promise(2, prepare, doubt=True))
-        assert self.group.doubt is Doubt.NONE
+        assert self.doubt() is Doubt.NONE
 
     def leading(self, ballot: Ballot) -> None: ...
 
@@ -122,14 +122,15 @@ class Solo:
     def take(self, message: Message, source: int = 2) -> list[Send]:
         return self.run(self.core.handle(message, replica_address(source), self.now))
 
-    def wait(self, seconds: float) -> list[Send]:
-        until = self.now + seconds
-        sends: list[Send] = []
-        while self.core.deadline is not None and self.core.deadline <= until:
-            self.now = self.core.deadline
-            sends += self.run(self.core.tick(self.now))
-        self.now = until
-        return sends
+    def until(self, kind: type[Message]) -> Message:
+        """Let time pass until it sends a message of this kind; returns that."""
+        for _ in range(100):
+            assert self.core.deadline is not None
+            self.now = max(self.now, self.core.deadline)
+            sends = self.run(self.core.tick(self.now))
+            if kind in kinds(sends):
+                return self.only(kind, sends)
+        raise AssertionError(f"no {kind.__name__} was sent")
 
     def only(self, kind: type[Message], sends: list[Send]) -> Message:
         return next(send.message for send in sends if isinstance(send.message, kind))
@@ -144,6 +145,9 @@ class Solo:
     def request(self) -> RequestId:
         self._sequence += 1
         return RequestId(incarnation(2), self._sequence)
+
+    def doubt(self) -> Doubt:
+        return self.group.doubt
 
     # What the others say.
 
@@ -234,7 +238,7 @@ def test_heartbeat_of_a_higher_ballot_is_promised_durably_before_its_answer() ->
 
 def candidate(solo: Solo) -> Prepare:
     """Win the pre-vote; returns the Prepare."""
-    ask = solo.only(PreVote, solo.wait(1.0))
+    ask = solo.until(PreVote)
     assert isinstance(ask, PreVote)
     granted = PreVoted(
         ask.request, ReplicaId(2), incarnation(2), ask.ballot, granted=True,
@@ -247,7 +251,7 @@ def candidate(solo: Solo) -> Prepare:
 
 def test_ballot_is_durable_at_its_owner_before_anybody_sees_it() -> None:
     solo = Solo()
-    ask = solo.only(PreVote, solo.wait(1.0))
+    ask = solo.until(PreVote)
     assert isinstance(ask, PreVote)
     granted = PreVoted(
         ask.request, ReplicaId(2), incarnation(2), ask.ballot, granted=True,
@@ -464,14 +468,14 @@ def test_restart_with_a_torn_vote_takes_no_hint_for_true() -> None:
     data = solo.disk.read(name, 0, solo.disk.size(name))
     solo.disk.flip(name, data.rindex(value(41)), 0)
     solo.restart()
-    assert solo.group.doubt is Doubt.TORN
+    assert solo.doubt() is Doubt.TORN
     assert solo.group.applied == 0
     # The doubt ends, the hint of before stays worthless: also at the restart after that.
-    prepare = solo.only(Prepare, solo.wait(1.0))
+    prepare = solo.until(Prepare)
     solo.take(solo.promise(2, prepare, doubt=True), 2)
-    assert solo.group.doubt is Doubt.NONE
+    assert solo.doubt() is Doubt.NONE
     solo.restart()
-    assert solo.group.doubt is Doubt.NONE
+    assert solo.doubt() is Doubt.NONE
     assert solo.group.applied == 0
 
 
@@ -480,24 +484,24 @@ def test_restart_with_a_torn_vote_takes_no_hint_for_true() -> None:
 
 def test_doubt_does_not_end_before_what_the_others_know_is_in_the_own_snapshot() -> None:
     solo = Solo(settled=False)
-    prepare = solo.only(Prepare, solo.wait(1.0))
+    prepare = solo.until(Prepare)
     vote = OpenSlot(Slot(4), HIGH, value(44))
     solo.take(solo.promise(2, prepare, chosen_until=3))
     sends = solo.take(solo.promise(3, prepare, vote, chosen_until=2), 3)
-    assert solo.group.doubt is Doubt.BLANK
+    assert solo.doubt() is Doubt.BLANK
     solo.now += SETTINGS.heartbeat_s
     values = tuple((slot, value(40 + slot)) for slot in (1, 2, 3))
     sends = solo.take(solo.chosen(*values, until=3))
     assert Accepted not in kinds(sends)
-    assert solo.group.doubt is Doubt.BLANK
+    assert solo.doubt() is Doubt.BLANK
     wanted = solo.group.snapshot_wanted()
     assert wanted is not None
     execute_all(solo.disk, snapshot_operations(*wanted))
     solo.run(solo.core.snapshot_saved(wanted[0], solo.now))
-    assert solo.group.doubt is Doubt.NONE
+    assert solo.doubt() is Doubt.NONE
     assert solo.member.acceptor.accepted == {4: (HIGH, value(44))}
     solo.restart()
-    assert solo.group.doubt is Doubt.NONE
+    assert solo.doubt() is Doubt.NONE
     assert solo.group.applied == 3
     assert solo.member.acceptor.accepted == {4: (HIGH, value(44))}
 
