@@ -302,9 +302,12 @@ class Group:
     def applied_slots(self, applied: list[AppliedSlot], now: float) -> None:
         """Tell who proposed what was applied, and that the state changed."""
         for each in applied:
-            done = self._term.finish(each.slot)
+            done = self._term.finish(each.slot, each.value)
             if done is not None:
                 done(each.outcome)
+        if self._term.overtaken():
+            # A late answer to a catch-up may tell of a successor before its own messages do.
+            self.step_down(now)
         if self._term.opened():
             self._watcher.leading(self._term.ballot, now)
         self._watcher.applied(now)

@@ -21,9 +21,10 @@ DIGEST_SLOTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class AppliedSlot:
-    """One slot that was applied, in order, and what it did."""
+    """One slot that was applied, in order: the chosen value, and what it did."""
 
     slot: Slot
+    value: bytes
     outcome: Outcome
 
 
@@ -71,7 +72,7 @@ class Learner:
             self._kept.pop(Slot(following - self._keep_slots), None)
             if following % DIGEST_SLOTS == 0:
                 self.digest_slot, self.digest = following, self.state.digest()
-            done.append(AppliedSlot(following, outcome))
+            done.append(AppliedSlot(following, chosen, outcome))
         return done
 
     def install(self, slot: Slot, state: State) -> None:

@@ -116,10 +116,22 @@ class Proposals:
             proposal.sent_at = now
         return found
 
-    def finish(self, slot: Slot) -> Done | None:
-        """Drop a slot that was applied; returns whom to tell."""
-        proposal = self._open.pop(slot, None)
-        return None if proposal is None else proposal.done
+    def finish(self, slot: Slot, value: bytes) -> Done | None:
+        """Drop a slot at which `value` was applied, if it is what was proposed there.
+
+        Returns whom to tell of the outcome.
+        """
+        proposal = self._open.get(slot)
+        # What is applied may have been learnt from another member, and be the value of a higher
+        # ballot that this leader has not heard of: its outcome is not that of the own proposal.
+        if proposal is None or proposal.value != value:
+            return None
+        del self._open[slot]
+        return proposal.done
+
+    def overtaken(self, applied: Slot) -> bool:
+        """Tell if a slot up to `applied` was chosen with another value than proposed."""
+        return any(slot <= applied for slot in self._open)
 
     def abandon(self) -> list[Done]:
         """Drop all, at the end of a term; returns whom to tell."""

@@ -25,8 +25,6 @@ from corfu.messages import (
     Registered,
     Rejected,
     Rejection,
-    ReplicaStatus,
-    StatusIs,
     TailIs,
     Trim,
     UnitView,
@@ -40,11 +38,10 @@ from .outbox import Outbox
 from .proposer import Done
 from .settings import SequencerSettings
 from .state import Outcome, State
+from .status import LOST_SHOWN_MAX, status_of
 from .storage import Restored
 from .tokens import Answer, TokenDesk, WriteReports
 from .views import UnitViews
-
-_LAYOUT_LOST_MAX = 2_000
 
 
 class Listener(Protocol):
@@ -120,7 +117,8 @@ class Replica:
             case GetLayout():
                 self._on_get_layout(message, sender)
             case GetStatus():
-                self._out.send(sender, self._status(message.request, now), ordered=False)
+                status = status_of(message.request, self._group, self.views, self.tail, now)
+                self._out.send(sender, status, ordered=False)
             case Register():
                 self._on_register(message, sender, now)
             case Trim():
@@ -344,7 +342,7 @@ class Replica:
             self._leader_address(),
             self.state.trim_mark,
             self.state.closed_until,
-            self.state.lost[:_LAYOUT_LOST_MAX],
+            self.state.lost[:LOST_SHOWN_MAX],
         )
         self._out.send(sender, reply, ordered=False)
 
@@ -371,37 +369,6 @@ class Replica:
             self._not_leader(message.request, sender)
         else:
             self._listener.trim(message, sender)
-
-    def _status(self, request: RequestId, now: float) -> StatusIs:
-        state, group = self.state, self._group
-        return StatusIs(
-            request=request,
-            replica=group.id,
-            granting=self._desk is not None,
-            ballot=group.ballot,
-            chosen_until=group.applied,
-            applied=group.applied,
-            layout=state.active,
-            pending_epoch=state.intent.layout.epoch if state.intent is not None else None,
-            tail=self.tail,
-            reserved_until=state.reserved_until,
-            closed_until=state.closed_until,
-            trim_mark=state.trim_mark,
-            lost=state.lost[:_LAYOUT_LOST_MAX],
-            units=tuple(
-                self.views.status(unit, now) for unit in (*state.active.units, *state.registered)
-            ),
-            replicas=tuple(
-                ReplicaStatus(member.id, member.address, self._heard_ms(member.id, now))
-                for member in state.replicas
-            ),
-        )
-
-    def _heard_ms(self, replica: ReplicaId, now: float) -> int | None:
-        if replica == self._group.id:
-            return 0
-        heard = self._group.heard_at.get(replica)
-        return None if heard is None else max(0, round((now - heard) * 1000))
 
     def _leader_address(self) -> Address | None:
         for member in self.state.replicas:

@@ -111,9 +111,13 @@ class Term:
             return
         self._propose_value(encode(command), done, now)
 
-    def finish(self, slot: Slot) -> Done | None:
-        """Note that a slot was applied; returns whom to tell."""
-        return self._proposals.finish(slot)
+    def finish(self, slot: Slot, value: bytes) -> Done | None:
+        """Note that a slot was applied; returns whom to tell, if the value is the own one."""
+        return self._proposals.finish(slot, value)
+
+    def overtaken(self) -> bool:
+        """Tell if another ballot's value was applied at a slot where this term proposed."""
+        return self._proposals.overtaken(self._member.applied)
 
     def _propose_value(self, value: bytes, done: Done | None, now: float) -> Slot:
         proposal = self._proposals.add(value, done, now)

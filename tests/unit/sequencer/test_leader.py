@@ -1,0 +1,276 @@
+"""The procedures of a leading term, with real storage units in the simulator's virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from corfu.client.log import LogClient
+from corfu.sequencer.process import ReplicaProcess
+from corfu.sequencer.replica import Replica
+from corfu.storage_units.process import format_unit
+from corfu.tools.sim.options import Options
+from corfu.tools.sim.world import Host, World
+from corfu.types import Epoch, Incarnation, Offset, Position, SyncMode, UnitId
+
+
+def in_world(
+    steps: Callable[[World], Coroutine[Any, Any, None]],
+    *,
+    chains: int = 1,
+    units_per_chain: int = 2,
+    seed: int = 1,
+) -> None:
+    """Run a cluster and `steps`; everything that fails in it fails the test."""
+    world = World(seed, Options(chains=chains, units_per_chain=units_per_chain))
+    try:
+        world.start()
+        world.loop.run(steps(world))
+        world.check()
+    finally:
+        world.loop.close()
+
+
+def core(host: Host) -> Replica:
+    process = host.process
+    assert isinstance(process, ReplicaProcess)
+    return process.core
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - virtual time: a poll costs nothing
+            await asyncio.sleep(0.01)
+
+
+def granting(world: World) -> Host | None:
+    found = [h for h in world.replicas if h.running and core(h).tail is not None]
+    return max(found, key=lambda host: core(host).ballot) if found else None
+
+
+async def leader(world: World) -> Host:
+    await until(lambda: granting(world) is not None)
+    host = granting(world)
+    assert host is not None
+    return host
+
+
+def epoch(world: World) -> Epoch:
+    return max(core(host).state.active.epoch for host in world.replicas if host.running)
+
+
+def last_epoch(world: World) -> Epoch:
+    return max(core(host).state.last_epoch for host in world.replicas if host.running)
+
+
+async def client(world: World) -> tuple[LogClient, Callable[..., asyncio.Task[Any]]]:
+    """Return a client, and how its calls are run: inside its own simulated process."""
+    log, _, group = world.client()
+
+    def call(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return group.run(asyncio.ensure_future, coroutine)
+
+    await call(log.open())
+    return log, call
+
+
+def logged(host: Host, text: str) -> bool:
+    return any(text in line for line in host.log)
+
+
+def test_term_makes_one_epoch_and_closes_what_the_last_window_left() -> None:
+    async def steps(world: World) -> None:
+        first = await leader(world)
+        reserved = core(first).state.reserved_until
+        assert reserved > 0
+        first.kill()
+        second = await leader(world)
+        assert core(second).state.active.first_offset == reserved
+        await until(lambda: core(second).state.closed_until == reserved)
+        assert (epoch(world), last_epoch(world)) == (2, 2)
+
+    in_world(steps, chains=2)
+
+
+def test_unit_out_of_reach_makes_no_intents_and_is_waited_for() -> None:
+    """Without each unit that must be sealed there is no epoch; nothing is dropped."""
+
+    async def steps(world: World) -> None:
+        first = await leader(world)
+        world.units[1].kill()
+        first.kill()
+        await asyncio.sleep(15.0)
+        assert granting(world) is None
+        assert last_epoch(world) == 1
+        assert any(logged(h, "cannot be reached") for h in world.replicas)
+        world.units[1].start()
+        await leader(world)
+        assert (epoch(world), last_epoch(world)) == (2, 2)
+
+    in_world(steps)
+
+
+def test_unit_restarted_gets_a_new_epoch_of_the_same_chains_at_once() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        chains = core(host).state.active.open_segment.chains
+        await asyncio.sleep(1.0)
+        world.units[0].kill()
+        world.units[0].start()
+        await until(lambda: epoch(world) == 2, 1.5)
+        await asyncio.sleep(5.0)
+        assert last_epoch(world) == 2
+        assert core(host).state.active.open_segment.chains == chains
+        assert core(host).tail is not None
+
+    in_world(steps)
+
+
+def test_unit_in_a_crash_loop_does_not_make_an_epoch_each_time() -> None:
+    async def steps(world: World) -> None:
+        await leader(world)
+        for _ in range(30):
+            world.units[0].kill()
+            world.units[0].start()
+            await asyncio.sleep(0.5)
+        assert last_epoch(world) < 14
+
+    in_world(steps)
+
+
+def test_unit_wiped_stops_the_activation_with_an_alarm() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        unit = core(host).state.active.units[0]
+        log, call = await client(world)
+        await call(log.append(b"acknowledged"))
+        victim = world.units[0]
+        victim.kill()
+        victim.disk.wipe()
+        format_unit(
+            victim.disk,
+            cluster=world.cluster,
+            unit=unit.id,
+            incarnation=unit.incarnation,
+            sync=SyncMode.ALWAYS,
+            settings=world._unit_settings(),
+        )
+        victim.start()
+        host.kill()
+        await asyncio.sleep(5.0)
+        assert granting(world) is None
+        assert any(logged(h, "has lost state") for h in world.replicas)
+
+    in_world(steps)
+
+
+def test_unit_formatted_anew_is_not_sealed_in_place_of_the_old_one() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        victim = world.units[0]
+        victim.kill()
+        victim.disk.wipe()
+        format_unit(
+            victim.disk,
+            cluster=world.cluster,
+            unit=UnitId(1),
+            incarnation=Incarnation(world.entropy(16)),
+            sync=SyncMode.ALWAYS,
+            settings=world._unit_settings(),
+        )
+        victim.start()
+        host.kill()
+        await asyncio.sleep(5.0)
+        assert granting(world) is None
+        assert last_epoch(world) == 1
+
+    in_world(steps)
+
+
+def test_leader_that_cannot_reach_units_which_others_reach_hands_over() -> None:
+    async def steps(world: World) -> None:
+        first = await leader(world)
+        await asyncio.sleep(0.5)
+        addresses = [unit.address for unit in world.units]
+        world.network.partition([first.address], addresses)
+        first.kill()
+        first.start()
+        await asyncio.sleep(10.0)
+        host = await leader(world)
+        assert host is not first
+
+    in_world(steps)
+
+
+def test_trim_closes_trims_every_unit_and_says_where_it_ended() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        log, call = await client(world)
+        for number in range(20):
+            await call(log.append(b"%d" % number))
+        assert await call(log.trim(Offset(12))) == 12
+        assert core(host).state.trim_mark == 12
+        assert core(host).state.closed_until >= 12
+        # No further than the tail.
+        tail = core(host).tail
+        assert await call(log.trim(Offset(10**6))) == tail
+
+    in_world(steps, chains=2)
+
+
+def test_holes_are_swept_without_a_reader() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        log, call = await client(world)
+        position = await call(log.append(b"x"))
+        assert isinstance(position, Position)
+        await until(lambda: core(host).state.closed_until > position.offset, 5.0)
+        assert core(host).state.closed_until == core(host).tail
+
+    in_world(steps)
+
+
+@pytest.mark.parametrize("units_per_chain", [1, 2, 3])
+def test_power_cut_everywhere_leaves_no_doubt_and_loses_nothing(units_per_chain: int) -> None:
+    async def steps(world: World) -> None:
+        await leader(world)
+        log, call = await client(world)
+        acknowledged: list[Position] = []
+        for _ in range(4):
+            writes = [call(log.append(b"r%d" % n)) for n in range(8)]
+            acknowledged += [await write for write in writes[:4]]
+            for host in world.hosts:
+                host.cut_power()
+            for host in world.hosts:
+                host.start()
+            await leader(world)
+            await asyncio.gather(*writes[4:])
+        await asyncio.sleep(3.0)
+        for position in acknowledged:
+            assert await call(log.read(position))
+        for host in world.replicas:
+            assert core(host).state.lost == ()
+            for unit in core(host).state.active.units:
+                seen = core(host).views.seen(unit)
+                assert seen is not None
+                assert not seen.probed.doubt
+
+    in_world(steps, units_per_chain=units_per_chain)
+
+
+def test_process_drained_and_started_again_is_in_no_doubt() -> None:
+    async def steps(world: World) -> None:
+        await leader(world)
+        host = world.replicas[0]
+        process = host.process
+        assert process is not None
+        assert host.group is not None
+        await host.group.run(asyncio.ensure_future, process.drain())
+        host.kill()
+        host.start()
+        assert core(host).group.doubt.name == "NONE"
+
+    in_world(steps)
