@@ -21,13 +21,13 @@ $(INSTALLED): pyproject.toml
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || { \
 		echo "make: cannot make $(VENV): is the venv module installed (python3-venv)?" >&2; \
 		rm -rf $(VENV); exit 1; }
-	$(BIN)/python -m pip install -qq --disable-pip-version-check 'setuptools>=77' -e '.[dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 check: $(INSTALLED) ## Formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --python-version 3.11
+	$(BIN)/mypy
 
 test: check ## All checks and all tests
 	$(BIN)/pytest -q -n 2 --dist worksteal

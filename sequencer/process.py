@@ -16,6 +16,7 @@ from corfu.ports import Datagrams, Disk, DiskWorker
 from corfu.runtime.driver import Driver
 from corfu.types import Address, Ballot, Incarnation, ReplicaId
 
+from .acceptor import Doubt
 from .bootstrap import Bootstrap
 from .context import Context
 from .identity import ReplicaIdentity, read_identity
@@ -28,6 +29,11 @@ from .storage import format_folder, restore, snapshot_operations
 
 _SNAPSHOT_POLL_S = 0.05
 _SNAPSHOT_RETRY_S = 1.0
+
+_DOUBT_TEXTS = {
+    Doubt.BLANK: "a new folder: it asks the other replicas before it votes",
+    Doubt.TORN: "its journal does not end whole: it asks the other replicas before it votes",
+}
 
 
 def format_replica(
@@ -121,9 +127,7 @@ class ReplicaProcess:
             now=self._loop.time(),
         )
         if not restored.acceptor.votes:
-            self._log(
-                f"its votes are in doubt ({restored.acceptor.doubt.name}): it asks the others"
-            )
+            self._log(_DOUBT_TEXTS[restored.acceptor.doubt])
         # The link has a session of its own: Paxos messages are not asks, and a reply to one
         # must never be taken for a reply to the other.
         link = Link(

@@ -21,7 +21,7 @@ class Options:
     appenders: int = 2
     """Concurrent appending tasks of each client."""
 
-    seconds: float = 8.0
+    seconds: float = 6.0
     """How long the workload runs with faults, before everything is healed."""
 
     settle_s: float = 60.0
@@ -88,7 +88,7 @@ def draw(seed: int) -> Options:
         units_per_chain=rng.choice((1, 2, 3, 3)),
         clients=rng.randint(1, 3),
         appenders=rng.randint(1, 3),
-        append_gap_s=rng.choice((0.005, 0.02, 0.1)),
+        append_gap_s=rng.choice((0.01, 0.03, 0.1)),
         fault_gap_s=rng.choice((0.3, 0.7, 2.0)),
         kinds=kinds,
         network=network,
