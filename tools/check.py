@@ -44,6 +44,8 @@ class CheckOptions:
 
     Attributes:
         allow_lost: Offsets may have been lost (so many disks were damaged on purpose).
+        allow_lost_unshown: Offsets may have been lost of which no value was ever acknowledged or
+            shown (a power cut tore the only copies of what was being written).
         appends_complete: The history holds every append to the log.
         trims_complete: The history holds every trim of the log.
         holes_closed: The final scan closed every hole below the tail.
@@ -51,6 +53,7 @@ class CheckOptions:
     """
 
     allow_lost: bool = False
+    allow_lost_unshown: bool = False
     appends_complete: bool = True
     trims_complete: bool = True
     holes_closed: bool = True
@@ -242,7 +245,7 @@ class _Checker:
     def check_lost(self) -> None:
         """Check that losses are allowed, final, and not taken back."""
         lost_at = self._sightings.lost_at
-        if not self._options.allow_lost:
+        if not (self._options.allow_lost or self._options.allow_lost_unshown):
             for offset, source in lost_at.items():
                 self._add("lost", f"offset {offset} was lost", source)
             for start, end in self._final.lost:

@@ -102,7 +102,7 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
         pending = ", ".join(world.loop.pending())
         raise RuleBroken(f"liveness: not settled in {options.settle_s} s: {pending}") from None
     _compare_replicas(world)
-    violations = check(recorder.history, final, options=CheckOptions())
+    violations = check(recorder.history, final, options=CheckOptions(allow_lost_unshown=True))
     if violations:
         raise RuleBroken("; ".join(str(violation) for violation in violations[:5]))
 
@@ -165,6 +165,7 @@ async def _scan(
 
 async def _compare_units(world: World, final: FinalLog) -> None:
     """Every unit of a chain holds, durably, exactly what the log showed."""
+    lost = {offset for start, end in final.lost for offset in range(start, end)}
     _log, driver, _group = world.client()
     driver.link.cluster = world.cluster
     for host in world.units:
@@ -172,7 +173,7 @@ async def _compare_units(world: World, final: FinalLog) -> None:
         number = world.units.index(host)
         chain = number // world.options.units_per_chain
         for offset in range(final.trimmed_below, final.tail):
-            if offset % world.options.chains != chain:
+            if offset % world.options.chains != chain or offset in lost:
                 continue
             state = held[offset].state if offset in held else State.EMPTY
             wanted = State.JUNK if offset in final.junk else State.DATA

@@ -290,3 +290,14 @@ def test_stamps_of_equal_times_rise() -> None:
     given = [stamps.stamp(now) for now in (0.0, 1.0, 1.0, 1.0, 0.5, 2.0)]
     assert given == sorted(set(given))
     assert given[-1] == 2.0
+
+
+def test_lost_offset_never_shown_is_allowed_where_said_so() -> None:
+    """A torn write that nobody was told of may be lost; an acknowledged one may not."""
+    unknown = Append(1.0, 2.0, "a", ("r",), (None,), Outcome.UNKNOWN)
+    acknowledged = Append(1.0, 2.0, "a", ("r",), ((0, 0),))
+    final = FinalLog(entries={}, tail=1, lost=((0, 1),))
+    options = CheckOptions(allow_lost_unshown=True)
+    assert check([unknown], final, options=options) == []
+    assert check([unknown], final) != []
+    assert {v.rule for v in check([acknowledged], final, options=options)} == {"durable"}
