@@ -27,6 +27,9 @@ from .commands import DeclareLost
 from .context import Backoff, Context
 
 _ITEMS_MAX = 512
+
+_RESOLVES_MAX = 3
+"""A verdict that the head could not carry out so often is looked into again."""
 _SOUND = frozenset({State.DATA, State.JUNK, State.TRIMMED, State.LOST})
 
 
@@ -84,6 +87,10 @@ def _without_value(offset: Offset, state: State) -> Resolution:
     return Resolution(offset, state, JUNK_ID, Digest(0), None)
 
 
+class _LookAgain(Exception):  # noqa: N818 - it is no error but a turn of the loop
+    """The head cannot carry a verdict out: what the units hold may have changed."""
+
+
 class DoubtSettler:
     """Settles the doubt of one head in one epoch."""
 
@@ -110,6 +117,15 @@ class DoubtSettler:
 
     async def _settle(self, offsets: Range, *, last: bool) -> bool:
         """Settle the head's offsets in a range; returns if the head still has doubt."""
+        while True:
+            try:
+                return await self._settle_once(offsets, last=last)
+            except _LookAgain:
+                # The copy that was to be the repair may have turned out to be bad, or its unit
+                # be gone: another unit may hold a sound one.
+                continue
+
+    async def _settle_once(self, offsets: Range, *, last: bool) -> bool:
         items: list[Resolution] = []
         for segment in self._layout.segments:
             part = parts(segment, offsets)
@@ -172,7 +188,11 @@ class DoubtSettler:
             await backoff.wait()
 
     async def _resolve(self, items: list[Resolution], *, all_known: bool) -> bool:
-        """Have the head apply resolutions; returns if it still has doubt."""
+        """Have the head apply resolutions; returns if it still has doubt.
+
+        Raises:
+            _LookAgain: It did not say that it has, several times.
+        """
         context, head, epoch = self._context, self._head, self._layout.epoch
         lost = tuple(
             Range(item.offset, Offset(item.offset + 1))
@@ -186,7 +206,7 @@ class DoubtSettler:
                 context.log(f"ALARM: lost offsets cannot be declared: {outcome.reason}")
                 return True
         backoff = Backoff(context)
-        while True:
+        for _ in range(_RESOLVES_MAX):
             message = Resolve(
                 context.shell.new_request(), epoch, head.id, head.incarnation,
                 tuple(items), all_known,
@@ -198,3 +218,4 @@ class DoubtSettler:
             ):
                 return reply.doubt
             await backoff.wait()
+        raise _LookAgain

@@ -173,6 +173,10 @@ class LeaderTerm:
         try:
             tail = context.core.tail
             target = min(request.mark, tail if tail is not None else request.mark)
+            if context.state.closed_until < target:
+                # What is decided already goes at once, by way of the probes: a unit with a full
+                # disk may need that room before it can take the junk that decides the rest.
+                await context.decide(commands.TrimTo(target))
             # What is trimmed must be decided: else a slow writer could be told that its entry
             # is in the log after it was trimmed away, and another that it is not.
             while context.state.closed_until < target:

@@ -130,8 +130,8 @@ class Proposals:
         return proposal.done
 
     def overtaken(self, applied: Slot) -> bool:
-        """Tell if a slot up to `applied` was chosen with another value than proposed."""
-        return any(slot <= applied for slot in self._open)
+        """Tell if a slot up to `applied` was chosen with a value that was not proposed here."""
+        return applied >= self._next or any(slot <= applied for slot in self._open)
 
     def abandon(self) -> list[Done]:
         """Drop all, at the end of a term; returns whom to tell."""

@@ -190,9 +190,10 @@ class Replica:
         active = self.state.active
         # Only the process that won this ballot, had its own intent activated under it and has
         # not restarted since: it alone knows that none of the window's offsets was granted.
-        assert self._group.leads
-        assert active.epoch
-        assert active.leader.ballot == self._group.ballot
+        if not (self._group.leads and active.epoch):
+            raise RuntimeError("no epoch of this term to grant in")
+        if active.leader.ballot != self._group.ballot:
+            raise RuntimeError(f"epoch {active.epoch} is another ballot's")
         assert self._desk is None or self._desk.epoch < active.epoch
         old = self._desk
         self._desk = TokenDesk(

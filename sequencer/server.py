@@ -93,13 +93,15 @@ def _format(options: argparse.Namespace) -> int:
     folder: Path = options.folder
     try:
         text = options.bootstrap.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{options.bootstrap}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{options.bootstrap}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{options.bootstrap}: it is no text") from error
     bootstrap = decode_bootstrap(text)
     incarnation = _incarnation(bootstrap, options.id)
     # What is there might be the memory of a replica that has voted.
     if folder.is_dir() and any(folder.iterdir()):
-        raise CorruptionError(str(folder.name), "the folder is not empty")
+        return _complain(f"{folder}: the folder is not empty", STATUS_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     disk = FileDisk(folder)
     try:

@@ -116,7 +116,9 @@ class Term:
         return self._proposals.finish(slot, value)
 
     def overtaken(self) -> bool:
-        """Tell if another ballot's value was applied at a slot where this term proposed."""
+        """Tell if another ballot's value was applied at a slot that is this term's to fill."""
+        if self._member.phase not in (Phase.RECOVERING, Phase.LEADING):
+            return False
         return self._proposals.overtaken(self._member.applied)
 
     def _propose_value(self, value: bytes, done: Done | None, now: float) -> Slot:

@@ -81,7 +81,7 @@ class Control:
         standing, store = context.standing, context.store
         if message.epoch < standing.sealed:
             return self.refuse(message, Reason.STALE_EPOCH, sender)
-        if not store.has_records_room(2 + len(message.lost), reserve=True):
+        if not store.has_order_room(2 + len(message.lost)):
             return self.refuse(message, context.no_room(), sender)
         effects: list[Effect] = []
         if message.epoch > standing.sealed:
@@ -117,7 +117,7 @@ class Control:
         reason = self._cannot_install(layout)
         if reason is not None:
             return self.refuse(message, reason, sender)
-        if not store.has_records_room(4 + len(message.lost), reserve=True):
+        if not store.has_order_room(4 + len(message.lost)):
             return self.refuse(message, context.no_room(), sender)
         if not standing.installed:
             record = layout_record(layout)
@@ -130,6 +130,7 @@ class Control:
         standing.window_end = max(standing.window_end, message.window_end)
         store.raise_marks(message.trim_mark, message.closed_until)
         store.put_lost(message.lost)
+        store.search_gaps()
         installed = Installed(message.request, standing.sealed, standing.unit, standing.incarnation)
         return [Send(sender, installed)]
 
@@ -154,7 +155,7 @@ class Control:
         """Handle a TrimTo: raise the trim mark, durably; then free files."""
         context = self._context
         standing, store = context.standing, context.store
-        if not store.has_records_room(1, reserve=True):
+        if not store.has_mark_room():
             return self.refuse(message, context.no_room(), sender)
         store.raise_marks(message.mark, message.closed_until)
         freed = store.reclaim() * context.settings.journal_file_bytes
@@ -167,7 +168,7 @@ class Control:
         """Handle a Probe. Ordered like any reply, so a disk that hangs does not look alive."""
         context = self._context
         standing, store = context.standing, context.store
-        if store.has_records_room(1, reserve=True):
+        if store.has_mark_room():
             store.raise_marks(message.trim_mark, message.closed_until)
         standing.window_end = max(standing.window_end, message.window_end)
         probed = Probed(

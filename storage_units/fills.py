@@ -132,7 +132,7 @@ class Fills:
         if context.standing.frozen:
             return Reason.CONFLICT
         # Junk may use the reserve: settling must go on when a full unit takes no entries.
-        if not context.store.has_records_room(runs, reserve=True):
+        if not context.store.has_junk_room(runs):
             return context.no_room()
         return None
 

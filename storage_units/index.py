@@ -128,6 +128,22 @@ class OffsetIndex:
             if (number + 1) * BLOCK_OFFSETS > start:
                 yield number, self._blocks[number]
 
+    def without_cell(self, offsets: range) -> Iterator[Offset]:
+        """Return which of the offsets have no cell; quick where all of them have one."""
+        at = offsets.start
+        while at < offsets.stop:
+            number, first = divmod(at, BLOCK_OFFSETS)
+            end = min(offsets.stop, (number + 1) * BLOCK_OFFSETS)
+            part = range(at, end, offsets.step)
+            block = self._blocks.get(number)
+            if block is None:
+                yield from map(Offset, part)
+            else:
+                cells = block[first : end - number * BLOCK_OFFSETS : offsets.step]
+                if 0 in cells:
+                    yield from (Offset(o) for o, c in zip(part, cells, strict=True) if not c)
+            at = part[-1] + offsets.step
+
     def drop_below(self, mark: Offset, blocks_max: int) -> bool:
         """Forget cells below `mark`, of at most so many blocks; tells whether all are done."""
         number, rest = divmod(mark, BLOCK_OFFSETS)

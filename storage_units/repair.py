@@ -108,7 +108,7 @@ class Repair:
             return [Send(sender, WrongEpoch(message.request, standing.sealed, Offset(0)))]
         if any(not self._is_head_for(item.offset) for item in message.items):
             return self._control.refuse(message, Reason.WRONG_UNIT, sender)
-        if not context.store.has_records_room(1 + len(message.items), reserve=True):
+        if not context.store.has_order_room(1 + len(message.items)):
             return self._control.refuse(message, context.no_room(), sender)
         wanted: dict[Address, list[Wanted]] = {}
         for item in message.items:

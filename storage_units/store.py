@@ -26,7 +26,7 @@ from .index_file import JunkRun
 from .memory import Memory
 from .names import JUNK_NAME, HeldEntry, Name, held_digest
 from .records import closed_record, data_record, junk_record, lost_record, trim_record
-from .standing import Standing
+from .standing import Seat, Standing
 from .suspicion import Suspicion
 
 _RECLAIM_BLOCKS = 512
@@ -70,6 +70,7 @@ class Store:
         self._other_commit = -1
         self._closed_recorded = standing.closed_until
         self._reclaiming = False
+        self._searched: dict[Seat, Offset] = {}
 
     # What is held.
 
@@ -139,10 +140,25 @@ class Store:
         needed = record_bytes(body_bytes)
         return needed <= journal.room(reserve=reserve) and needed <= journal.record_bytes_max()
 
-    def has_records_room(self, count: int, *, reserve: bool) -> bool:
-        """Tell whether so many records without a body surely fit."""
+    def has_junk_room(self, count: int) -> bool:
+        """Tell whether so many records of junk fit, and much of the last file stays.
+
+        On a full disk each refused append ends as junk, so clients that try again would use up
+        whatever junk may use, and then no trim could make the unit less full.
+        """
+        return self._has_records_room(count, leave=self.journal.record_bytes_max() // 2)
+
+    def has_order_room(self, count: int) -> bool:
+        """Tell whether so many records of a seal, layout or verdict fit, and a trim still does."""
+        return self._has_records_room(count, leave=self.journal.record_bytes_max() // 8)
+
+    def has_mark_room(self) -> bool:
+        """Tell whether a trim mark fits: it alone may use all, for it makes room."""
+        return self._has_records_room(1, leave=0)
+
+    def _has_records_room(self, count: int, *, leave: int) -> bool:
         # Twice as many: the end of a file may be too short for a record that would fit in all.
-        return 2 * count * record_bytes(0) <= self.journal.room(reserve=reserve)
+        return 2 * count * record_bytes(0) + leave <= self.journal.room(reserve=True)
 
     def fits(self, body_bytes: int) -> bool:
         """Tell whether a record with such a body can ever fit a journal file."""
@@ -242,6 +258,29 @@ class Store:
         suspicion.missing = ()
         suspicion.serials.clear()
         self._settled(dropped=True)
+
+    def search_gaps(self) -> None:
+        """Suspect what this unit, as a head, should hold below closed_until and does not.
+
+        Damage that cannot name its offsets (a missing file, a bad header) is not repaired by
+        what the chain does later: nothing is written below closed_until any more. Named, it is
+        copied from the units that hold it, while one does.
+        """
+        standing = self.standing
+        searched: dict[Seat, Offset] = {}
+        for seat in standing.seats:
+            if seat.previous is not None:
+                # What its head forwards repairs it, when a reader comes.
+                continue
+            until = standing.closed_until if seat.end is None else seat.end
+            until = min(until, standing.closed_until)
+            start = max(seat.start, standing.trim_mark, self._searched.get(seat, seat.start))
+            for offset in self.index.without_cell(seat.offsets(Offset(start), until)):
+                if not standing.is_lost(offset):
+                    self.suspicion.named.setdefault(offset, None)
+            # Below closed_until nothing is forgotten without a name: no need to search twice.
+            searched[seat] = max(until, seat.start)
+        self._searched = searched
 
     def bound_doubt(self, first_offset: Offset) -> None:
         """Note T of the epoch that is installed now: newer offsets cannot be in doubt."""

@@ -120,7 +120,10 @@ class Journal:
         Args:
             reserve: False leaves one whole spare untouched.
         """
-        usable = max(0, len(self._spares) - (0 if reserve else 1))
+        usable = len(self._spares) - (0 if reserve else 1)
+        if usable < 0:
+            # A restart has taken the spare that is to stay: what is left of this file is it now.
+            return 0
         return max(0, self._remaining()) + usable * self.record_bytes_max()
 
     @property

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from corfu.journal.execute import execute_all
 from corfu.journal.files import JournalStart, LiveFile
@@ -21,6 +23,7 @@ from corfu.journal.format import (
     KIND_OWN_MIN,
     SECTOR_BYTES,
     JournalError,
+    JournalFullError,
     JournalIdentity,
     JournalLostError,
     JournalRecord,
@@ -42,6 +45,8 @@ from corfu.journal.state import (
 )
 from corfu.ports import Disk
 from corfu.types import Incarnation
+
+T = TypeVar("T")
 
 Replay = Callable[[Place, RecordHeader, bytes], None]
 """Takes one recovered record: its place (final), its header, its body. Called oldest first."""
@@ -319,10 +324,8 @@ class _Recovery:
             if record.sound and header.kind < KIND_OWN_MIN and self._counts(base, header):
                 self._keep(journal, base, record)
         for header in self._doubted[kept:]:
-            self._ensure_spare(journal)
-            journal.keep_doubt(header)
-        self._ensure_spare(journal)
-        journal.finish_recovery()
+            self._with_room(journal, partial(journal.keep_doubt, header))
+        self._with_room(journal, journal.finish_recovery)
         execute_all(self._disk, journal.cut())
         journal.committed()
         return journal
@@ -346,17 +349,23 @@ class _Recovery:
         place = Place(base.serial, record.position, record.length)
         if not header.opening:
             # An opening is not copied: the owner gives a new one, after it was replayed this.
-            self._ensure_spare(journal)
-            place = journal.append(
-                JournalRecord(
-                    header.kind, header.flags, header.offset, header.epoch, header.entry_id, body
-                )
+            copied = JournalRecord(
+                header.kind, header.flags, header.offset, header.epoch, header.entry_id, body
             )
+            place = self._with_room(journal, partial(journal.append, copied))
         self._replay(place, header, body)
 
-    def _ensure_spare(self, journal: Journal) -> None:
-        if not journal.spares:
+    def _with_room(self, journal: Journal, step: Callable[[], T]) -> T:
+        """Append something; allocate the file that it needs only if no spare is left for it.
+
+        A full disk has one spare, the reserve, and mostly it takes all: a process must be able to
+        start there, or nothing could ever be trimmed.
+        """
+        try:
+            return step()
+        except JournalFullError:
             _allocate_spare(self._disk, journal)
+            return step()
 
     def _holds_doubt(self, serial: int) -> bool:
         if self._doubt_serials is None:

@@ -1,0 +1,87 @@
+"""A full disk that clients go on knocking at: it can still be trimmed."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from corfu.journal import recovery
+from corfu.messages import Filled, Installed, Reason, Refused, Sealed, Trimmed, Written
+from corfu.types import Offset
+from tests.unit.storage_units import unit_bench
+from tests.unit.storage_units.unit_bench import LEADER, Bench, fill, layout, write
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, int]:
+    """Return a unit that takes neither entries nor junk any more, and its local tail."""
+    bench = Bench.fresh(1)
+    bench.epoch(layout(1, [1]))
+    monkeypatch.setattr(unit_bench, "allocate_spares", lambda disk, journal: None)
+    bench.unit.free_bytes = 0
+    offset = 0
+    while isinstance(bench.reply(write(offset, offset + 1, entry=bytes(400))), Written):
+        offset += 1
+    # Each append that is refused ends as junk at its offset.
+    while isinstance(bench.reply(fill(offset)), Filled):
+        offset += 1
+    refusal = bench.reply(fill(offset))
+    assert isinstance(refusal, Refused)
+    assert refusal.reason is Reason.NO_SPACE
+    return bench, offset
+
+
+def test_unit_full_of_junk_is_sealed_and_gets_its_layout(full: tuple[Bench, int]) -> None:
+    bench, _ = full
+    assert isinstance(bench.seal(2), Sealed)
+    assert isinstance(bench.install(layout(2, [1])), Installed)
+
+
+def test_unit_full_of_junk_and_seals_is_trimmed_and_takes_entries_again(
+    full: tuple[Bench, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, tail = full
+    epoch = 2
+    while isinstance(bench.seal(epoch), Sealed):
+        epoch += 1
+    reply = bench.reply(bench.trim_message(tail, tail), LEADER)
+    assert isinstance(reply, Trimmed)
+    assert reply.mark == Offset(tail)
+    assert reply.freed_bytes > 0
+    monkeypatch.undo()
+    bench.mark()
+    bench.commit()
+    bench.epoch(layout(epoch, [1], first_offset=tail), trim_mark=tail, closed_until=tail)
+    again = write(tail, 999, epoch=epoch, entry=bytes(400))
+    assert isinstance(bench.reply(again), Written)
+
+
+def test_unit_restarted_on_a_full_disk_starts_and_keeps_room_to_be_trimmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench.fresh(1)
+    bench.epoch(layout(1, [1]))
+
+    def no_space(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(unit_bench, "allocate_spares", lambda disk, journal: None)
+    monkeypatch.setattr(recovery, "_allocate_spare", no_space)
+    bench.unit.free_bytes = 0
+    tail = 0
+    while isinstance(bench.reply(write(tail, tail + 1, entry=bytes(400))), Written):
+        tail += 1
+    assert bench.unit.journal.spares == 1
+    # The fresh file of the recovery is the reserve: entries take none of it.
+    bench.start()
+    bench.unit.free_bytes = 0
+    bench.epoch(layout(2, [1], first_offset=tail), closed_until=tail)
+    assert bench.unit.journal.spares == 0
+    refusal = bench.reply(write(tail, tail + 1, epoch=2))
+    assert isinstance(refusal, Refused)
+    assert refusal.reason is Reason.NO_SPACE
+    assert isinstance(bench.reply(bench.trim_message(tail, tail), LEADER), Trimmed)
+    bench.mark()
+    assert bench.unit.journal.spares > 0
+    assert isinstance(bench.reply(write(tail, tail + 1, epoch=2)), Written)
