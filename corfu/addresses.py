@@ -37,6 +37,8 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
     Raises:
         UsageError: See `parse_address`.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"a cluster is given as text, not as {type(text).__name__}")
     if not text.strip():
         raise UsageError("no address given; wanted is HOST:PORT,HOST:PORT,...")
     found = tuple(parse_address(part) for part in text.split(","))

@@ -128,7 +128,8 @@ class EpochMaker:
                 stale.append(unit.id)
                 return True
             elif isinstance(reply, Refused):
-                self._say(f"unit {unit.id} refuses to be sealed: {reply.reason.name}")
+                alarm = "ALARM: " if reply.reason is Reason.LOST_STATE else ""
+                self._say(f"{alarm}unit {unit.id} refuses to be sealed: {reply.reason.name}")
             return isinstance(reply, Sealed)
 
         units = layout.chain_units(self._context.state.closed_until)
@@ -166,6 +167,7 @@ async def seal(context: Context, unit: Unit, epoch: Epoch) -> Sealed | Refused |
     state = context.state
     message = Seal(
         context.shell.new_request(), epoch, unit.id, unit.incarnation,
+        state.sealed_epoch(unit.id, unit.incarnation),
         state.trim_mark, state.closed_until, state.lost,
     )  # fmt: skip
     reply = await context.ask(unit.address, message, context.settings.seal_s)

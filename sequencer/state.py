@@ -97,6 +97,13 @@ class State:
         """
         return self.active if self.active.epoch else None
 
+    def sealed_epoch(self, unit: UnitId, incarnation: Incarnation) -> Epoch:
+        """Return the epoch that a unit of the active layout was last sealed for; 0: none."""
+        for sealed in self.sealed_for:
+            if (sealed.unit, sealed.incarnation) == (unit, incarnation):
+                return sealed.epoch
+        return Epoch(0)
+
     def left_bound(self, unit: UnitId, incarnation: Incarnation) -> Offset | None:
         """Return the bound of a unit that left, None if it has none or never was here."""
         for gone in self.left:

@@ -81,6 +81,15 @@ class Control:
         standing, store = context.standing, context.store
         if message.epoch < standing.sealed:
             return self.refuse(message, Reason.STALE_EPOCH, sender)
+        # Rule "a unit that lost state is never sealed forward": were its epoch raised here, the
+        # next seal could not tell any more that its folder is an old copy. Every Seal sent since
+        # the recorded one was activated says so again, and the answer stays the same.
+        if standing.sealed < message.sealed_for:
+            context.log(
+                f"this folder knows epoch {standing.sealed} only, but the unit was sealed for "
+                f"{message.sealed_for}: it is an old copy, and is not served"
+            )
+            return self.refuse(message, Reason.LOST_STATE, sender)
         if not store.has_order_room(2 + len(message.lost)):
             return self.refuse(message, context.no_room(), sender)
         effects: list[Effect] = []

@@ -125,7 +125,9 @@ class Copies:
         if store.state(offset) not in (State.EMPTY, State.DAMAGED):
             # A forward brought it meanwhile, or it was trimmed; the request will see.
             return True
-        if not store.has_room(len(entry), reserve=copying.reserve):
+        size = len(entry)
+        fits = store.has_room(size, reserve=copying.reserve)
+        if not (fits or store.has_completion_room(size)):
             return False
         store.put_data(offset, copying.epoch, wanted.entry_id, wanted.digest, entry)
         return True

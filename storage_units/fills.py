@@ -110,7 +110,7 @@ class Fills:
             if reason is not None:
                 return context.refuse(message, reason, client)
         if work.lacking:
-            if not context.store.has_room(0, reserve=False):
+            if not context.store.has_completion_room(0):
                 return context.refuse(message, context.no_room(), client)
             wanted = [Wanted(held.offset, held.entry_id, held.digest) for held in work.lacking]
             return self._copies.start(

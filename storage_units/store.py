@@ -140,6 +140,16 @@ class Store:
         needed = record_bytes(body_bytes)
         return needed <= journal.room(reserve=reserve) and needed <= journal.record_bytes_max()
 
+    def has_completion_room(self, body_bytes: int) -> bool:
+        """Tell whether a value fits that the head holds already; it may use some of the reserve.
+
+        Heads stop taking entries one file early; if later units stopped at the same mark, what a
+        head took last would stay half written, and every reader would stop there.
+        """
+        needed = record_bytes(body_bytes)
+        leave = 3 * self.journal.record_bytes_max() // 4
+        return needed + leave <= self.journal.room(reserve=True)
+
     def has_junk_room(self, count: int) -> bool:
         """Tell whether so many records of junk fit, and much of the last file stays.
 

@@ -54,7 +54,7 @@ class Writes:
         store = context.store
         match store.state_at_head(offset):
             case State.EMPTY:
-                reason = self._cannot_store(message.entry)
+                reason = self._cannot_store(message.entry, at_head=True)
                 if reason is not None:
                     return context.refuse(message, reason, sender)
                 digest = entry_digest(message.entry)
@@ -114,7 +114,7 @@ class Writes:
                 # Rule "the forwarded value is the repair": what a unit holds every unit before it
                 # holds durably, so whatever this unit held and cannot read was the same value, or
                 # was never acknowledged.
-                reason = self._cannot_store(message.entry)
+                reason = self._cannot_store(message.entry, at_head=False)
                 if reason is not None:
                     return context.refuse(message, reason, client)
                 digest = entry_digest(message.entry)
@@ -135,7 +135,7 @@ class Writes:
                 # Decided since the head sent it: for the client its fate is no longer told.
                 return context.already(message, client, JUNK_ID, state)
 
-    def _cannot_store(self, entry: bytes) -> Reason | None:
+    def _cannot_store(self, entry: bytes, *, at_head: bool) -> Reason | None:
         """Return why a new entry cannot be stored, None if it can."""
         context = self._context
         store = context.store
@@ -146,7 +146,9 @@ class Writes:
             return Reason.BUSY
         # Rule "writes are refused one journal file early": junk, seals, installs and trim marks
         # must still fit when entries do not, or a full unit could never be made less full.
-        if not store.has_room(len(entry), reserve=False):
+        size = len(entry)
+        fits = store.has_room(size, reserve=False)
+        if not (fits or (not at_head and store.has_completion_room(size))):
             return context.no_room() if store.fits(len(entry)) else Reason.MALFORMED
         return None
 

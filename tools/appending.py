@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import sys
 import threading
 import time
@@ -15,7 +17,7 @@ import click
 from rich.console import Console
 
 import corfu
-from corfu.config import ENTRY_BYTES_MAX
+from corfu.entry import RECORD_BYTES_MAX
 from corfu.errors import AppendError, CorfuError
 from corfu.types import Position
 
@@ -149,7 +151,10 @@ async def _batches(source: BinaryIO) -> AsyncIterator[Lines]:
 
 def _read_source(source: BinaryIO, hand_over: Callable[[Lines | Exception | None], None]) -> None:
     try:
-        for lines in split(iter(lambda: source.read1(CHUNK_BYTES), b"")):  # type: ignore[attr-defined]
+        # Not by the file object: it holds its lock in a read, and Python aborts when it exits
+        # while this thread waits there.
+        descriptor = source.fileno()
+        for lines in split(iter(lambda: os.read(descriptor, CHUNK_BYTES), b"")):
             hand_over(lines)
     except (OSError, CommandError) as error:
         hand_over(error)
@@ -163,14 +168,22 @@ def split(chunks: Iterator[bytes]) -> Iterator[Lines]:
     A group is at most BATCH_BYTES long, or one line.
 
     Raises:
-        CommandError: a line is longer than any record can be.
+        CommandError: a line is longer than any record can be; those before it were yielded.
     """
     rest = b""
+    handed_over = 0
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
+        if max(map(len, (*lines, rest))) > RECORD_BYTES_MAX:
+            fitting = list(itertools.takewhile(lambda line: len(line) <= RECORD_BYTES_MAX, lines))
+            yield from groups(fitting)
+            raise CommandError(
+                f"line {handed_over + len(fitting) + 1:,} has more than {RECORD_BYTES_MAX:,} "
+                "bytes, the most that a record can have",
+                Status.USAGE,
+            )
         yield from groups(lines)
-        if len(rest) > ENTRY_BYTES_MAX:
-            raise CommandError("a line is longer than a record can be", Status.USAGE)
+        handed_over += len(lines)
     if rest:
         yield [rest]
 

@@ -16,7 +16,7 @@ import click
 
 from corfu.errors import CorfuError
 
-from .failure import STATUS_HELP, CommandError, Status, status_of
+from .failure import STATUS_HELP, CommandError, Status, status_of, text_of
 
 COMMANDS: dict[str, str] = {
     "dev": ".dev:dev",
@@ -102,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
         # Help and --version end here too, with click's own status.
         sys.exit(result if isinstance(result, int) else Status.OK)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(Status.USAGE)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "corfu"
@@ -116,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _silence()
         sys.exit(Status.BROKEN_PIPE)
     except (CorfuError, OSError) as error:
-        _fail(str(error), status_of(error))
+        _fail(text_of(error), status_of(error))
 
 
 def _silence() -> None:

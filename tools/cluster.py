@@ -1,7 +1,7 @@
 """A local cluster in one folder: its shape, its files, its processes.
 
     DIR/lock              held while a cluster runs on the folder
-    DIR/dev.json          shape and cluster id, written once
+    DIR/dev.json          its shape, written once
     DIR/cluster.json      addresses, and how to start each process; while it runs, the process ids
     DIR/sequencer-1/ ...  data folders
     DIR/storage-1/ ...
@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -119,19 +120,43 @@ class LocalCluster:
         """Start every process and wait until each is ready; on failure none is left running.
 
         Raises:
-            CommandError: a port is in use, or a process did not come up.
+            CommandError: a port is in use, a process did not come up, or a data folder is not
+                this cluster's.
         """
         programs = self.programs()
+        hint = f"{self.folder} was made with --base-port {self.shape.base_port}"
         for program in programs:
-            _check_port(program.address)
+            _check_port(program.address, hint)
         try:
             self.processes = [Process(program, self._log(program)) for program in programs]
             for process in self.processes:
                 await process.ready()
+            self._require_own_folders()
         except BaseException:
             await self.stop()
             raise
         self._write_description()
+
+    def _require_own_folders(self) -> None:
+        """Refuse a data folder that somebody has put in the place of another.
+
+        It would only be ignored by all others: they drop what names another cluster.
+        """
+        found = {process.program: _identity(process.output()) for process in self.processes}
+        # Replicas come last; if as many say one thing as another, it is theirs that counts.
+        clusters = [cluster for _, cluster in reversed(found.values())]
+        usual = max(clusters, key=clusters.count)
+        for program, (id_, cluster) in found.items():
+            if cluster != usual:
+                raise CommandError(
+                    f"{program.data} belongs to cluster {cluster}, the others to {usual}",
+                    Status.LOCAL,
+                )
+            if id_ != program.id:
+                raise CommandError(
+                    f"{program.data} belongs to {program.role}-{id_}, not to {program.name}",
+                    Status.LOCAL,
+                )
 
     async def serving(self, budget_s: float = SERVING_S_MAX) -> None:
         """Wait until the cluster has a leader that answers.
@@ -174,6 +199,9 @@ class LocalCluster:
 
     async def stop(self) -> list[Process]:
         """Stop every process; returns those that had to be killed."""
+        for process in self.processes:
+            # Its end is our doing: no death to report.
+            process.death_reported = process.death_reported or process.status is None
         killed = await stop_all(self.processes)
         self.processes = []
         self._write_description()
@@ -218,6 +246,8 @@ def open_cluster(folder: Path, wish: Callable[[Shape | None], Shape]) -> LocalCl
     Raises:
         CommandError: the folder is in use, is something else, or cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"cannot use {folder}: it is no folder", Status.LOCAL)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         others = {path.name for path in folder.iterdir()} - {"lock"}
@@ -233,6 +263,12 @@ def open_cluster(folder: Path, wish: Callable[[Shape | None], Shape]) -> LocalCl
         known = _read_shape(folder)
         shape = wish(known)
         if known is None:
+            # Looked at before the folder is made for these ports for ever.
+            for address in (
+                *shape.sequencer_addresses().values(),
+                *shape.unit_addresses().values(),
+            ):
+                _check_port(address, "another --base-port may be free")
             _format(folder, shape)
     except BaseException:
         lock.close()
@@ -246,7 +282,7 @@ def free_base_port(count: int) -> int:
         base = 20000 + secrets.randbelow(30000 - count)
         with contextlib.suppress(CommandError):
             for port in range(base, base + count):
-                _check_port(Address(HOST, port))
+                _check_port(Address(HOST, port), "")
             return base
     raise CommandError(f"found no {count} free UDP ports in a row", Status.LOCAL)
 
@@ -298,13 +334,20 @@ def _format(folder: Path, shape: Shape) -> None:
     _write_json(folder / "dev.json", {**stored, "formatted": True})
 
 
-def _check_port(address: Address) -> None:
+def _identity(output: str) -> tuple[int, str]:
+    """Return the id and the cluster of which a server speaks when it is ready."""
+    found = re.search(r"^ready: (?:unit|replica) ([0-9]+) of cluster ([0-9a-f]+)", output, re.M)
+    assert found is not None
+    return int(found[1]), found[2]
+
+
+def _check_port(address: Address, hint: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind(address)
         except OSError as error:
             raise CommandError(
-                f"cannot use UDP port {address}: {error.strerror}; another --base-port may be free",
+                f"cannot use UDP port {address}: {error.strerror}; {hint}",
                 Status.LOCAL,
             ) from error
 

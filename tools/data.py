@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import click
 
@@ -19,6 +19,7 @@ from corfu.types import OFFSET_MAX, Offset, Position
 
 from .appending import Totals, append_lines
 from .connection import cluster_option, output_option, run, timeout_option
+from .failure import CommandError, Status
 
 FLUSH_S = 0.05
 """In `--follow`, a record is on its way to the reader of our output within this time."""
@@ -42,7 +43,45 @@ class PlaceType(click.ParamType[Place]):
         return offset if found[2] is None else Position(offset, int(found[2]))
 
 
-OFFSET = click.IntRange(0, OFFSET_MAX - 1)
+class OffsetType(click.ParamType[Offset]):
+    """An offset."""
+
+    name = "offset"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Offset:
+        """Parse what the user typed; anything but decimal digits is refused."""
+        if re.fullmatch(r"[0-9]{1,19}", str(value)) is None or int(str(value)) >= OFFSET_MAX:
+            self.fail(f"{value!r} is no offset (0, 1, 2 ...)", param, ctx)
+        return Offset(int(str(value)))
+
+
+OFFSET = OffsetType()
+
+
+class OffsetCommand(click.Command):
+    """A command on an offset: a negative one is a wrong offset, not an unknown option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what looks like a negative number and is not the value of an option."""
+        for before, argument in zip(["", *args], args, strict=False):
+            if re.fullmatch(r"-[0-9]+", argument) and not before.startswith("-"):
+                OFFSET.convert(argument, None, ctx)
+        return super().parse_args(ctx, args)
+
+
+class InputFile(click.File):
+    """A file to read; that it cannot be opened is no mistake in the command line."""
+
+    def fail(
+        self,
+        message: str,
+        param: click.Parameter | None = None,
+        ctx: click.Context | None = None,
+    ) -> NoReturn:
+        """Report what `open` said."""
+        raise CommandError(f"cannot read {message}", Status.LOCAL)
 
 
 @click.command(
@@ -57,7 +96,7 @@ Lines become records without their line end, in their order, each exactly once. 
 fails, it says on stderr how many are certainly in the log.
 """
 )
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", type=InputFile("rb"), default="-")
 @cluster_option
 @timeout_option
 @output_option
@@ -193,11 +232,12 @@ def tail(cluster: str, timeout: float) -> None:
 
 
 @click.command(
+    cls=OffsetCommand,
     epilog="""\
 \b
 Example:
   corfu trim 1000      entries 0 to 999 are gone; prints the trim mark reached
-"""
+""",
 )
 @click.argument("offset", type=OFFSET)
 @cluster_option
@@ -216,13 +256,14 @@ def trim(offset: int, cluster: str, timeout: float) -> None:
 
 
 @click.command(
+    cls=OffsetCommand,
     epilog="""\
 \b
 Example:
   corfu fill 17      prints data if an entry is at 17, else junk
 
 Readers fill holes by themselves; this is for people who look into one.
-"""
+""",
 )
 @click.argument("offset", type=OFFSET)
 @cluster_option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,8 @@ def dev(
         "replicas": replicas,
         "sync": None if sync is None else SyncMode(sync),
     }
+    if command and shutil.which(command[0]) is None:
+        raise CommandError(f"cannot run {command[0]}: there is no such command", Status.USAGE)
     cluster = open_cluster(folder.absolute(), lambda known: _shape(folder, known, _given(asked)))
     try:
         status = asyncio.run(_run(cluster, command))

@@ -58,6 +58,13 @@ class CommandError(Exception):
         self.status = status
 
 
+def text_of(error: CorfuError | OSError) -> str:
+    """Say what went wrong; of an OSError without the number that Python puts before it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def status_of(error: CorfuError | OSError) -> Status:
     """Return the exit status that tells a script what it can do about `error`."""
     match error:

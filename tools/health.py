@@ -11,6 +11,9 @@ from corfu.types import Address, Range, ReplicaId, UnitId
 SILENT_MS = 2000
 """A unit or replica not heard for longer counts as down; probes go out several times a second."""
 
+FREE_BYTES_MIN = 256 << 20
+"""A unit refuses writes one journal file (32 MiB) before its disk is full: time to act sooner."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaHealth:
@@ -90,6 +93,7 @@ def _unit_problems(best: StatusIs, unit: UnitStatus) -> list[str]:
         "holds records in doubt": unit.doubt,
         "takes no writes: it saw a conflict": unit.frozen,
         f"is still in epoch {unit.epoch}": unit.epoch < best.layout.epoch,
+        f"has only {unit.free_bytes >> 20} MiB of free disk": unit.free_bytes < FREE_BYTES_MIN,
     }
     return [f"{name} {what}" for what, holds in said.items() if holds]
 

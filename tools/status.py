@@ -103,7 +103,8 @@ def _print(health: Health) -> None:
     tail = "unknown" if best.tail is None else f"{best.tail:,}"
     console.print(
         f"epoch {best.layout.epoch}, leader: {leader}, tail: {tail}, trimmed below "
-        f"{best.trim_mark:,}, closed below {best.closed_until:,}, sync {best.layout.sync}"
+        f"{best.trim_mark:,}, closed below {best.closed_until:,}, sync {best.layout.sync}",
+        soft_wrap=True,
     )
     console.print(_replica_table(health))
     console.print(_unit_table(health))

@@ -142,6 +142,8 @@ def without_chain(cluster: Cluster, layout: Layout, offset: Offset) -> HeldOffse
 def describe(reply: Message, unit: int) -> str:
     """Say why an answer did not help."""
     match reply:
+        case Refused(_, _, _, Reason.NO_SPACE):
+            return f"the disk of unit {unit} is full"
         case Refused(_, _, offset, reason):
             return f"unit {unit} refused {offset}: {reason.name}"
         case WrongEpoch(_, epoch, _):
@@ -175,7 +177,7 @@ class Writer:
                 case Fate.APPENDED:
                     return granted.token.offset
                 case Fate.OTHER:
-                    entry.trouble = f"offset {granted.token.offset} was filled before the write"
+                    pass  # `trouble` says why
                 case Fate.GONE:
                     raise AppendUnknownError(
                         f"offset {granted.token.offset} was trimmed or lost before the append "
@@ -210,7 +212,13 @@ class Writer:
             self._desk.give_back(granted)
             return Fate.OTHER
         if fate is None:
+            refused = entry.trouble
             fate = await self._settle(entry, token)
+            # That the offset was then filled is only what follows from the refusal.
+            if fate is Fate.OTHER:
+                entry.trouble = refused
+        elif fate is Fate.OTHER:
+            entry.trouble = f"offset {token.offset} was filled before the write"
         if fate is not None:
             self._desk.statistics.add(self._endpoint.now() - began, lost=fate is Fate.OTHER)
             entry.unsettled = None

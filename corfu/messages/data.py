@@ -228,6 +228,8 @@ class Reason(enum.IntEnum):
     MALFORMED = 13
     TOO_OLD = 14
     """A token request older than the answers that are kept."""
+    LOST_STATE = 15
+    """The unit knows only an older epoch than it was once sealed for: its folder is an old copy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Seal:
     epoch: Epoch
     unit: UnitId
     incarnation: Incarnation
+    sealed_for: Epoch
     trim_mark: Offset
     closed_until: Offset
     lost: tuple[Range, ...]

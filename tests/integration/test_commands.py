@@ -92,6 +92,27 @@ def test_append_of_a_pipe_appends_each_line_as_it_comes(cluster: str) -> None:
         assert appending.wait(DEADLINE_S) == 0
 
 
+def test_append_of_a_silent_pipe_ends_at_ctrl_c_and_says_how_far_it_got(cluster: str) -> None:
+    before = corfu("tail", cluster=cluster).stdout.decode().strip()
+    with subprocess.Popen(
+        command("append"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(cluster),
+    ) as appending:
+        assert appending.stdin is not None
+        assert appending.stderr is not None
+        appending.stdin.write(b"early\n")
+        appending.stdin.flush()
+        corfu("read", "--follow", "-n", "1", "--from", before, cluster=cluster)
+        appending.send_signal(signal.SIGINT)
+        assert appending.wait(DEADLINE_S) == 130
+        said = appending.stderr.read().decode().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("interrupted; 1 records are certainly in the log")
+
+
 def test_append_of_an_endless_line_is_refused(cluster: str) -> None:
     result = corfu("append", cluster=cluster, stdin=b"x" * (3 << 20))
     assert result.returncode == 2

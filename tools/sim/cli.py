@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from corfu.tools.failure import STATUS_HELP, CommandError, Status
+from corfu.tools.processes import dying_with_us
 from corfu.tools.sim.run import Report
 from corfu.tools.sim.run import simulate as run_seed
 
@@ -131,7 +132,9 @@ def _reports(seeds: Iterable[int], jobs: int) -> Iterator[Report]:
     # A fresh interpreter per worker, so nothing of this process leaks into a run.
     context = multiprocessing.get_context("spawn")
     left = iter(seeds)
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=200) as pool:
+    with ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=dying_with_us(), max_tasks_per_child=200
+    ) as pool:
         running = {pool.submit(run_seed, seed) for seed in itertools.islice(left, 2 * jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)

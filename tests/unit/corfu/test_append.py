@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from corfu.client.log import LogClient
-from corfu.errors import AppendUnknownError
+from corfu.errors import AppendUnknownError, NotAppendedError
 from corfu.layout import Segment
 from corfu.messages import (
     Fill,
@@ -157,6 +157,20 @@ def test_append_refusal_settles_nothing(reason: Reason) -> None:
         cluster.script = refuse
         assert await log.append(b"x") == Position(Offset(0), 0)
         assert len(cluster.requests(GetToken)) == 1
+
+    run(test)
+
+
+def test_append_refused_for_a_full_disk_until_its_time_is_over_says_so() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def refuse(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write):
+                return Refused(message.request, message.epoch, message.offset, Reason.NO_SPACE)
+            return None
+
+        cluster.script = refuse
+        with pytest.raises(NotAppendedError, match=r"the disk of unit [0-9]+ is full"):
+            await log.append(b"x", timeout=2)
 
     run(test)
 

@@ -7,10 +7,28 @@ import errno
 import pytest
 
 from corfu.journal import recovery
-from corfu.messages import Filled, Installed, Reason, Refused, Sealed, Trimmed, Written
+from corfu.messages import (
+    Filled,
+    Forward,
+    Installed,
+    Reason,
+    Refused,
+    Sealed,
+    Trimmed,
+    Write,
+    Written,
+)
 from corfu.types import Offset
 from tests.unit.storage_units import unit_bench
-from tests.unit.storage_units.unit_bench import LEADER, Bench, fill, layout, write
+from tests.unit.storage_units.unit_bench import (
+    CLIENT,
+    LEADER,
+    Bench,
+    fill,
+    layout,
+    unit_value,
+    write,
+)
 
 
 @pytest.fixture
@@ -85,3 +103,28 @@ def test_unit_restarted_on_a_full_disk_starts_and_keeps_room_to_be_trimmed(
     bench.mark()
     assert bench.unit.journal.spares > 0
     assert isinstance(bench.reply(write(tail, tail + 1, epoch=2)), Written)
+
+
+def test_later_unit_takes_what_the_head_took_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what a head took last stays half written, and readers stop there till a trim."""
+    monkeypatch.setattr(unit_bench, "allocate_spares", lambda disk, journal: None)
+    taken: dict[int, int] = {}
+    for own in (1, 2):
+        bench = Bench.fresh(own)
+        bench.epoch(layout(1, [1, 2]))
+        bench.unit.free_bytes = 0
+        offset = 0
+        while True:
+            message: Write | Forward = write(offset, offset + 1, entry=bytes(400))
+            sender = CLIENT
+            if own == 2:
+                sent = message
+                message = Forward(
+                    sent.request, sent.epoch, sent.offset, sent.entry_id, CLIENT, sent.entry
+                )
+                sender = unit_value(1).address
+            if isinstance(bench.reply(message, sender), Refused):
+                break
+            offset += 1
+        taken[own] = offset
+    assert taken[2] > taken[1] > 0

@@ -156,6 +156,19 @@ def test_restored_folder_of_an_older_epoch_tells_its_epoch() -> None:
     assert answer.epoch_before == 1
 
 
+def test_restored_folder_is_never_sealed_forward_however_often_it_is_asked() -> None:
+    """A seal that raised its epoch would make the next one look as if nothing were lost."""
+    bench = serving()
+    old = bench.disk.copy()
+    bench.epoch(layout(5, [1]))
+    bench.disk = old
+    bench.start()
+    for epoch in (6, 7):
+        answer = bench.reply(bench.seal_message(epoch, sealed_for=5), LEADER)
+        assert isinstance(answer, Refused)
+        assert (answer.epoch, answer.reason) == (1, Reason.LOST_STATE)
+
+
 def test_trim_mark_survives_and_trimmed_values_do_not_come_back() -> None:
     bench = serving()
     bench.give(write(0, 1))

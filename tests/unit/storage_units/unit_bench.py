@@ -218,13 +218,16 @@ class Bench:
     def seal(self, epoch: int, trim_mark: int = 0, closed_until: int = 0) -> Message:
         return self.reply(self.seal_message(epoch, trim_mark, closed_until), LEADER)
 
-    def seal_message(self, epoch: int, trim_mark: int = 0, closed_until: int = 0) -> Seal:
+    def seal_message(
+        self, epoch: int, trim_mark: int = 0, closed_until: int = 0, sealed_for: int = 0
+    ) -> Seal:
         own = unit_value(self.id)
         return Seal(
             request(),
             Epoch(epoch),
             own.id,
             own.incarnation,
+            Epoch(sealed_for),
             Offset(trim_mark),
             Offset(closed_until),
             (),

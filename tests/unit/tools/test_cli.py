@@ -37,7 +37,8 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ["trim", "-1"],
         ["trim", "x"],
         ["fill", "1.2"],
-        ["append", "/no/such/file"],
+        ["fill", "-1", "--timeout", "1"],
+        ["fill", "9223372036854775807"],
         ["tail", "--timeout", "0"],
         ["status", "-o", "xml"],
         ["dev", "--sequencers", "2"],
@@ -45,6 +46,7 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ["dev", "--base-port", "65530"],
         ["dev", "--base-port", "x"],
         ["dev", "--sync", "never"],
+        ["dev", "no-such-command"],
         ["nonsense"],
         ["--nonsense"],
     ],
@@ -82,6 +84,27 @@ def test_command_without_a_cluster_says_what_is_missing(
     assert "CORFU_CLUSTER" in err
 
 
+def test_command_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = _run([], capsys)
+    assert (status, out) == (2, "")
+    assert all(f"\n  {command} " in err for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["fill", "trim"])
+def test_command_on_a_negative_offset_says_that_it_is_none(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = _run([command, "-1"], capsys)
+    assert status == 2
+    assert "'-1' is no offset" in err
+
+
+def test_append_of_a_missing_file_is_a_local_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = _run(["append", "/no/such/file"], capsys)
+    assert (status, out) == (5, "")
+    assert err == "corfu: cannot read '/no/such/file': No such file or directory\n"
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_help_of_every_command_has_examples(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -107,7 +130,7 @@ def test_dev_on_a_file_or_a_foreign_folder_touches_nothing(
     file.write_text("mine")
     status, _, err = _run(["dev", "--data", str(file)], capsys)
     assert status == 5
-    assert str(file) in err
+    assert f"{file}: it is no folder" in err
     status, _, err = _run(["dev", "--data", str(tmp_path)], capsys)
     assert status == 5
     assert "holds no development cluster" in err

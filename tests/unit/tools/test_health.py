@@ -98,6 +98,7 @@ def test_assess_of_a_unit_in_trouble_names_it() -> None:
         {"doubt": True},
         {"frozen": True},
         {"epoch": Epoch(3)},
+        {"free_bytes": 100 << 20},
     ]
     for trouble in troubles:
         units = (replace(_unit(UNITS[0]), **trouble), _unit(UNITS[1]))  # type: ignore[arg-type]
