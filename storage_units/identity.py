@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xxhash import xxh3_64_intdigest
 
@@ -26,6 +26,10 @@ _HEADER = struct.Struct("<8sHQ")
 
 class FolderError(CorfuError):
     """The data folder cannot be used as it is; nothing was changed."""
+
+
+class LeftError(FolderError):
+    """The unit left the cluster, and nothing that the folder holds counts any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,14 @@ class UnitIdentity:
     sync: SyncMode
     boot_id: str
     clean: bool
+
+    def reborn(self, incarnation: Incarnation, bound: Offset) -> UnitIdentity:
+        """Return the same folder under a new incarnation; below `bound` the old one counts.
+
+        What the old one took over from still earlier ones counts below their bounds alone.
+        """
+        earlier = (*self.earlier, EarlierIncarnation(self.incarnation, bound))
+        return replace(self, incarnation=incarnation, earlier=earlier)
 
     def journal_identity(self) -> JournalIdentity:
         """Return what the journal binds its files to."""

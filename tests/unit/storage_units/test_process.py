@@ -72,7 +72,9 @@ class Fake:
         if isinstance(message, Register):
             assert self.driver is not None
             self.registered.append(message.unit)
-            reply = Registered(message.request, Epoch(1), True, self.differs, None)
+            reply = Registered(
+                message.request, Epoch(1), True, self.differs, left=False, bound=None
+            )
             self.driver.send(sender, reply)
         return []
 

@@ -71,6 +71,9 @@ def _answer(replica: int, *, granting: bool = False) -> StatusIs:
         (),
         tuple(_unit(unit) for unit in UNITS),
         (),
+        1,
+        2,
+        (),
     )
 
 

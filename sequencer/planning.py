@@ -1,0 +1,197 @@
+"""What the next layout should be: without the dead, with spares in their place, and merged.
+
+Pure. A plan is only a proposal; what may follow what is decided by `succession`. Units that stood
+in a chain together stay together: the chains that a unit stands in, over all segments, belong to
+one group, whose newest chain is in the open segment. So a group's chains grow equal by rebuilding,
+and segments with equal chains are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from corfu.layout import Layout, Leader, Segment, Unit
+from corfu.types import Offset, UnitId
+
+from .commands import ProposeLayout
+from .state import State
+from .succession import is_rebuilt
+
+Chain = tuple[UnitId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the leader found out about the units.
+
+    Attributes:
+        dead: Units of the layout that are not there, or have lost what they held.
+        drop: Those of them that the next layout may leave out.
+        spares: Registered units that answer and could be used, in the order of their use.
+    """
+
+    dead: frozenset[UnitId]
+    drop: frozenset[UnitId]
+    spares: tuple[Unit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilding:
+    """`unit` is to get what chain `chain` of `chains`, the units `sources`, has in a segment.
+
+    All of `[start, reached)` is done.
+    """
+
+    unit: Unit
+    start: Offset
+    end: Offset
+    reached: Offset
+    chains: int
+    chain: int
+    sources: Chain
+
+
+def plan(state: State, survey: Survey, leader: Leader) -> ProposeLayout:
+    """Return the layout to propose."""
+    active = state.active
+    below = tuple(
+        tuple(_without(chain, survey) for chain in segment.chains) for segment in active.segments
+    )
+    opened, joined = _open_chains(state, survey, below)
+    spares = {unit.id: unit for unit in survey.spares if unit.id in joined}
+    listed = {unit.id: unit for unit in active.units}
+    below = tuple(
+        tuple(
+            _with_rebuilt(state, segment, index, chain, opened, spares)
+            for index, chain in enumerate(chains)
+        )
+        for segment, chains in zip(active.segments, below, strict=True)
+    )
+    below_ids = {id_ for chains in below for chain in chains for id_ in chain}
+    ids = below_ids | {id_ for chain in opened for id_ in chain}
+    return ProposeLayout(
+        based_on=active.epoch,
+        last_epoch=state.last_epoch,
+        leader=leader,
+        units=tuple(spares.get(id_) or listed[id_] for id_ in sorted(ids)),
+        chains_below=below,
+        open_chains=opened,
+        abandoned=(),
+        conflicted=(),
+    )
+
+
+def changes(state: State, proposal: ProposeLayout) -> bool:
+    """Tell whether a proposal has other chains, or other units, than the active layout."""
+    active = state.active
+    before = (tuple(segment.chains for segment in active.segments), active.open_segment.chains)
+    if (proposal.chains_below, proposal.open_chains) != before:
+        return True
+    keys = {(unit.id, unit.incarnation) for unit in active.units}
+    return {(unit.id, unit.incarnation) for unit in proposal.units} != keys
+
+
+def _without(chain: Chain, survey: Survey) -> Chain:
+    # Never the last one, nor the last living one for the sake of a dead one: a chain keeps its
+    # units until one of those that hold its entries answers.
+    if all(id_ in survey.dead for id_ in chain):
+        return chain
+    return tuple(id_ for id_ in chain if id_ not in survey.drop)
+
+
+def _open_chains(
+    state: State, survey: Survey, below: tuple[tuple[Chain, ...], ...]
+) -> tuple[tuple[Chain, ...], frozenset[UnitId]]:
+    """Return the chains from T on, and which of their units are spares."""
+    active, wanted = state.active, state.wanted_replicas
+    opened = [list(chain) for chain in below[-1]]
+    used = {id_ for chain in opened for id_ in chain}
+    kept = used | {id_ for chains in below for chain in chains for id_ in chain}
+    for chains in reversed(below[:-1]):
+        for index, chain in enumerate(chains):
+            rest = [id_ for id_ in chain if id_ not in used and id_ not in survey.dead]
+            if not rest:
+                continue
+            group = _group(opened, chain)
+            if group is not None:
+                # It holds old entries of the group, and stands in the open segment no more.
+                rest = rest[: max(0, wanted - len(group))]
+                group += rest
+            elif len(opened) < state.wanted_chains:
+                at = index if len(chains) == state.wanted_chains else len(opened)
+                opened.insert(at, rest)
+            else:
+                continue
+            used.update(rest)
+    joined: set[UnitId] = set()
+    for spare in survey.spares:
+        short = min(opened, key=len, default=None)
+        if short is None or len(short) >= wanted:
+            break
+        if spare.id not in kept:
+            short.append(spare.id)
+            joined.add(spare.id)
+            kept.add(spare.id)
+    chosen = tuple(tuple(chain) for chain in opened if len(chain) >= active.min_replicas)
+    return chosen, frozenset(joined & {id_ for chain in chosen for id_ in chain})
+
+
+def _group(opened: list[list[UnitId]], chain: Chain) -> list[UnitId] | None:
+    return next((group for group in opened if not set(chain).isdisjoint(group)), None)
+
+
+def _with_rebuilt(
+    state: State,
+    segment: Segment,
+    index: int,
+    chain: Chain,
+    opened: tuple[Chain, ...],
+    spares: Mapping[UnitId, Unit],
+) -> Chain:
+    """Return the chain with those at its end that now hold all it has."""
+    if segment.end is None:
+        return chain
+    # A spare has rebuilt nothing yet, though an earlier incarnation under its id may have.
+    keys = {unit.id: (unit.id, unit.incarnation) for unit in state.active.units}
+    done = [
+        id_
+        for id_ in _missing(segment, chain, opened)
+        if id_ not in spares and id_ in keys and is_rebuilt(state, keys[id_], segment, index)
+    ]
+    return chain + tuple(done)
+
+
+def _missing(segment: Segment, chain: Chain, opened: tuple[Chain, ...]) -> list[UnitId]:
+    """Return the units of the chain's group that stand in no chain of the segment."""
+    there = {id_ for each in segment.chains for id_ in each}
+    for group in opened:
+        if not set(chain).isdisjoint(group):
+            return [id_ for id_ in group if id_ not in there]
+    return []
+
+
+def rebuilds(state: State) -> tuple[Rebuilding, ...]:
+    """Return what is to be copied so that the active layout's old chains can grow, in order."""
+    layout = state.active
+    return tuple(
+        Rebuilding(
+            layout.unit(id_), segment.start, segment.end,
+            _reached(state, layout, id_, segment, index), len(segment.chains), index, chain,
+        )
+        for segment in layout.segments
+        if segment.end is not None
+        for index, chain in enumerate(segment.chains)
+        for id_ in _missing(segment, chain, layout.open_segment.chains)
+    )  # fmt: skip
+
+
+def _reached(state: State, layout: Layout, id_: UnitId, segment: Segment, index: int) -> Offset:
+    place = (id_, layout.unit(id_).incarnation, len(segment.chains), index)
+    for done in state.rebuilt:
+        if (done.unit, done.incarnation, done.chains, done.chain) == place and (
+            done.start <= segment.start < done.end
+        ):
+            assert segment.end is not None
+            return min(done.end, segment.end)
+    return segment.start
