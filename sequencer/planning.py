@@ -62,10 +62,7 @@ def plan(state: State, survey: Survey, leader: Leader) -> ProposeLayout:
     spares = {unit.id: unit for unit in survey.spares if unit.id in joined}
     listed = {unit.id: unit for unit in active.units}
     below = tuple(
-        tuple(
-            _with_rebuilt(state, segment, index, chain, opened, spares)
-            for index, chain in enumerate(chains)
-        )
+        _grown(state, segment, chains, opened, spares)
         for segment, chains in zip(active.segments, below, strict=True)
     )
     below_ids = {id_ for chains in below for chain in chains for id_ in chain}
@@ -113,7 +110,8 @@ def _open_chains(
             rest = [id_ for id_ in chain if id_ not in used and id_ not in survey.dead]
             if not rest:
                 continue
-            group = _group(opened, chain)
+            kin = _kin(active, chain)
+            group = next((each for each in opened if not kin.isdisjoint(each)), None)
             if group is not None:
                 # It holds old entries of the group, and stands in the open segment no more.
                 rest = rest[: max(0, wanted - len(group))]
@@ -137,53 +135,82 @@ def _open_chains(
     return chosen, frozenset(joined & {id_ for chain in chosen for id_ in chain})
 
 
-def _group(opened: list[list[UnitId]], chain: Chain) -> list[UnitId] | None:
-    return next((group for group in opened if not set(chain).isdisjoint(group)), None)
+def _kin(layout: Layout, chain: Chain) -> set[UnitId]:
+    """Return the units that stand in a chain with these, or with such a unit, and so on."""
+    kin, chains = set(chain), [set(c) for segment in layout.segments for c in segment.chains]
+    while more := [each for each in chains if not each.isdisjoint(kin) and not each <= kin]:
+        kin.update(*more)
+    return kin
 
 
-def _with_rebuilt(
+def _grown(
     state: State,
     segment: Segment,
-    index: int,
-    chain: Chain,
+    chains: tuple[Chain, ...],
     opened: tuple[Chain, ...],
     spares: Mapping[UnitId, Unit],
-) -> Chain:
-    """Return the chain with those at its end that now hold all it has."""
+) -> tuple[Chain, ...]:
+    """Return the chains with those at their ends that now hold all they have."""
     if segment.end is None:
-        return chain
+        return chains
     # A spare has rebuilt nothing yet, though an earlier incarnation under its id may have.
     keys = {unit.id: (unit.id, unit.incarnation) for unit in state.active.units}
-    done = [
-        id_
-        for id_ in _missing(segment, chain, opened)
-        if id_ not in spares and id_ in keys and is_rebuilt(state, keys[id_], segment, index)
-    ]
-    return chain + tuple(done)
+    lacking = _lacking(state, segment.chains, opened)
+    return tuple(
+        chain
+        + tuple(
+            id_
+            for id_ in lacking[index]
+            if id_ not in spares and id_ in keys and is_rebuilt(state, keys[id_], segment, index)
+        )
+        for index, chain in enumerate(chains)
+    )
 
 
-def _missing(segment: Segment, chain: Chain, opened: tuple[Chain, ...]) -> list[UnitId]:
-    """Return the units of the chain's group that stand in no chain of the segment."""
-    there = {id_ for each in segment.chains for id_ in each}
-    for group in opened:
-        if not set(chain).isdisjoint(group):
-            return [id_ for id_ in group if id_ not in there]
-    return []
+def _lacking(
+    state: State, chains: tuple[Chain, ...], opened: tuple[Chain, ...]
+) -> list[tuple[UnitId, ...]]:
+    """Return for each old chain which units of its group's newest chain are to join it."""
+    taken = {id_ for chain in chains for id_ in chain}
+    found: list[tuple[UnitId, ...]] = []
+    for index, chain in enumerate(chains):
+        group: Chain = next(
+            (
+                each
+                for near in (set(chain), _kin(state.active, chain))
+                for each in opened
+                if not near.isdisjoint(each)
+            ),
+            (),
+        )
+        if not group and len(chains) == len(opened):
+            # All that it shared with the newest chain are gone; the place tells the group.
+            group = opened[index]
+        joining = [id_ for id_ in group if id_ not in taken] if chain else []
+        joining = joining[: max(0, state.wanted_replicas - len(chain))]
+        taken.update(joining)
+        found.append(tuple(joining))
+    return found
 
 
 def rebuilds(state: State) -> tuple[Rebuilding, ...]:
     """Return what is to be copied so that the active layout's old chains can grow, in order."""
     layout = state.active
-    return tuple(
-        Rebuilding(
-            layout.unit(id_), segment.start, segment.end,
-            _reached(state, layout, id_, segment, index), len(segment.chains), index, chain,
-        )
-        for segment in layout.segments
-        if segment.end is not None
-        for index, chain in enumerate(segment.chains)
-        for id_ in _missing(segment, chain, layout.open_segment.chains)
-    )  # fmt: skip
+    found: list[Rebuilding] = []
+    for segment in layout.segments:
+        if segment.end is None:
+            continue
+        lacking = _lacking(state, segment.chains, layout.open_segment.chains)
+        found += [
+            Rebuilding(
+                layout.unit(id_), segment.start, segment.end,
+                _reached(state, layout, id_, segment, index), len(segment.chains), index,
+                segment.chains[index],
+            )
+            for index, joining in enumerate(lacking)
+            for id_ in joining
+        ]  # fmt: skip
+    return tuple(found)
 
 
 def _reached(state: State, layout: Layout, id_: UnitId, segment: Segment, index: int) -> Offset:

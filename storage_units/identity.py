@@ -12,7 +12,7 @@ from corfu.errors import CorfuError, CorruptionError, WireError
 from corfu.journal.execute import execute_all
 from corfu.journal.files import replace_file
 from corfu.journal.format import JournalIdentity
-from corfu.ports import Disk
+from corfu.ports import Disk, DiskOperation
 from corfu.types import ClusterId, Incarnation, Offset, SyncMode, UnitId
 
 IDENTITY_NAME = "identity"
@@ -70,11 +70,16 @@ class UnitIdentity:
         return JournalIdentity(self.cluster, OWNER_KIND, self.unit, self.incarnation, bounds)
 
 
-def write_identity(disk: Disk, identity: UnitIdentity) -> None:
-    """Replace the identity file, durably."""
+def identity_operations(identity: UnitIdentity) -> tuple[DiskOperation, ...]:
+    """Return what replaces the identity file, durably and in one step."""
     body = schema.pack(identity)
     data = _HEADER.pack(_MAGIC, FORMAT_VERSION, xxh3_64_intdigest(body)) + body
-    execute_all(disk, replace_file(IDENTITY_NAME, data))
+    return tuple(replace_file(IDENTITY_NAME, data))
+
+
+def write_identity(disk: Disk, identity: UnitIdentity) -> None:
+    """Replace the identity file, durably."""
+    execute_all(disk, identity_operations(identity))
 
 
 def read_identity(disk: Disk) -> UnitIdentity:

@@ -29,6 +29,7 @@ from .identity import (
     FolderError,
     LeftError,
     UnitIdentity,
+    identity_operations,
     read_identity,
     write_identity,
 )
@@ -336,7 +337,11 @@ class UnitProcess:
         await self.driver.drain()
         # One file, so one step: from here on the bound holds, whatever happens.
         self._identity = identity.reborn(self._new_incarnation(), bound)
-        write_identity(self._disk, self._identity)
+        written: asyncio.Future[OSError | None] = self._loop.create_future()
+        self._worker.background(identity_operations(self._identity), written.set_result)
+        error = await written
+        if error is not None:
+            raise error
         if self._on_reborn is not None:
             self._on_reborn()
 
