@@ -55,7 +55,8 @@ def test_unit_that_could_settle_anothers_doubt_is_waited_for() -> None:
 
 def links(accused: dict[UnitId, UnitId] | None = None, **found: Condition) -> dict[int, int]:
     conditions = {u.id: found.get(f"u{u.id}", ALIVE) for u in LAYOUT.units}
-    return {**broken_links(LAYOUT, conditions, accused or {})}
+    found_links = broken_links(LAYOUT, conditions, accused or {})
+    return {int(gone): int(word) for gone, word in found_links.items()}
 
 
 def cut_off_from(*others: int) -> Condition:

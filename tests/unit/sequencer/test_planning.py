@@ -157,12 +157,12 @@ def test_random_deaths_and_returns_end_with_full_width_and_break_no_rule() -> No
         state = activated(fresh(tuple(members)))
         fresh_id = 50
         for _ in range(8):
-            ids = [u.id for u in state.active.units]
+            ids = [int(u.id) for u in state.active.units]
             dead = tuple(rng.sample(ids, rng.randint(0, 1)))
             joined = tuple(range(fresh_id, fresh_id + rng.randint(0, 2)))
             fresh_id += len(joined)
             state = registered(state, *joined)
-            spares = tuple(u.id for u in state.registered)
+            spares = tuple(int(u.id) for u in state.registered)
             state = step(state, survey(dead=dead, spares=spares), window=rng.randint(1, 50))
             if rng.random() < 0.5:
                 state = rebuild_all(state)
