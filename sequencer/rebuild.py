@@ -14,9 +14,11 @@ from corfu.messages import (
     Inspect,
     Inspected,
     InspectedOffset,
+    Reason,
     Rebuild,
     RebuildDone,
     RebuildItem,
+    Refused,
 )
 from corfu.types import JUNK_ID, Digest, Offset, State, UnitId
 
@@ -73,6 +75,7 @@ class Rebuilder:
         self._context = context
         self._layout = layout
         self._told: set[tuple[UnitId, Offset]] = set()
+        self._refused: Reason | None = None
 
     async def run(self) -> None:
         """Rebuild until nothing is left to copy; cancelled when the epoch ends."""
@@ -145,6 +148,9 @@ class Rebuilder:
             context.state.trim_mark, context.state.closed_until, items,
         )  # fmt: skip
         reply = await context.ask(goal.unit.address, message, 5 * context.settings.seal_s)
+        if isinstance(reply, Refused) and reply.reason is not self._refused:
+            self._refused = reply.reason
+            context.log(f"unit {goal.unit.id} refuses to be rebuilt: {reply.reason.name}")
         if not isinstance(reply, RebuildDone) or (reply.unit, reply.incarnation) != (
             goal.unit.id,
             goal.unit.incarnation,

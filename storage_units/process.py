@@ -303,16 +303,20 @@ class UnitProcess:
                     await self._return(reply.bound)
                     return
                 self._tell(reply)
-                await self._registered()
+                await self._registered(member=reply.member)
             else:
                 if isinstance(reply, Rejected):
                     self._tell(reply)
                 await driver.sleep(settings.register_s)
 
-    async def _registered(self) -> None:
+    async def _registered(self, *, member: bool) -> None:
         """Wait until it is time to register again: at once when no replica knows this unit."""
         settings, driver, core = self._settings, self.driver, self.core
         since = driver.now()
+        if core.probed_at is None and not member:
+            # A follower may have answered, and only the leader makes a new unit known.
+            await driver.sleep(settings.register_s / 4)
+            return
         while driver.now() - since < settings.register_again_s:
             await driver.sleep(settings.register_s)
             probed_at = since if core.probed_at is None else max(since, core.probed_at)
