@@ -141,7 +141,9 @@ class ServedEpoch:
         gone = sorted(survey.drop & (stood - left | opened))
         if gone:
             return f"units {gone} are dead"
-        if context.now() - self._begun_at >= context.settings.change_gap_s:
+        # While appends are refused nothing is gained by waiting.
+        refused = not self.layout.open_segment.chains and proposal.open_chains
+        if refused or context.now() - self._begun_at >= context.settings.change_gap_s:
             return "units can join, or chains be merged"
         return None
 

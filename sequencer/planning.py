@@ -122,17 +122,26 @@ def _open_chains(
             else:
                 continue
             used.update(rest)
-    joined: set[UnitId] = set()
-    for spare in survey.spares:
-        short = min(opened, key=len, default=None)
-        if short is None or len(short) >= wanted:
+    left = [spare.id for spare in survey.spares if spare.id not in kept]
+    joined = frozenset(left)
+    while left and (short := min(opened, key=len, default=None)) is not None:
+        if len(short) >= wanted:
             break
-        if spare.id not in kept:
-            short.append(spare.id)
-            joined.add(spare.id)
-            kept.add(spare.id)
+        short.append(left.pop(0))
+    for _ in range(state.wanted_chains - len(opened) - _waiting(active, opened)):
+        # Nobody is left who held an entry of this chain, and there is none: it begins anew.
+        opened.append(left[:wanted])
+        left = left[wanted:]
     chosen = tuple(tuple(chain) for chain in opened if len(chain) >= active.min_replicas)
-    return chosen, frozenset(joined & {id_ for chain in chosen for id_ in chain})
+    return chosen, joined & {id_ for chain in chosen for id_ in chain}
+
+
+def _waiting(layout: Layout, opened: list[list[UnitId]]) -> int:
+    """Return how many groups have old entries and no chain that is open, as all are dead."""
+    members = {id_ for chain in opened for id_ in chain}
+    chains = {chain for segment in layout.segments for chain in segment.chains if chain}
+    groups = {frozenset(_kin(layout, chain)) for chain in chains}
+    return sum(group.isdisjoint(members) for group in groups)
 
 
 def _kin(layout: Layout, chain: Chain) -> set[UnitId]:
@@ -183,7 +192,7 @@ def _lacking(
             ),
             (),
         )
-        if not group and len(chains) == len(opened):
+        if not group and len(chains) == len(opened) == state.wanted_chains:
             # All that it shared with the newest chain are gone; the place tells the group.
             group = opened[index]
         joining = [id_ for id_ in group if id_ not in taken] if chain else []

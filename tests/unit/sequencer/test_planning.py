@@ -149,6 +149,19 @@ def test_sole_holder_of_old_entries_that_dies_stays_there_and_comes_back() -> No
     assert {unit_.id for unit_ in state.active.units} == {1, 7, 8}
 
 
+def test_chain_that_never_held_an_entry_begins_anew_from_spares() -> None:
+    state = step(fresh(((1, 2),)), survey(dead=(1,)))
+    state = step(registered(state, 7, 8, 9), survey(spares=(7, 8, 9)))
+    assert state.active.open_segment.chains == chains((7, 8))
+
+
+def test_chain_whose_old_entries_are_out_of_reach_is_not_begun_anew() -> None:
+    state = step(activated(fresh(((1, 2),))), survey(dead=(1,)))
+    state = registered(good(state, CloseUntil(state.active.epoch, Offset(100))), 7, 8)
+    proposal = plan(state, survey(dead=(2,), spares=(7, 8)), LEADER)
+    assert proposal.open_chains == ()
+
+
 def test_random_deaths_and_returns_end_with_full_width_and_break_no_rule() -> None:
     for seed in range(150):
         rng = random.Random(seed)
