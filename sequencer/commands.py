@@ -107,13 +107,19 @@ class DeclareLost:
 
 @dataclass(frozen=True, slots=True)
 class RecordRebuilt:
-    """The unit holds everything of `[start, end)`, compared with a unit of the chain."""
+    """The unit holds all that a chain has in `[start, end)`, compared with units of the chain.
+
+    The chain is number `chain` of the `chains` of a closed segment. Ranges that touch are joined:
+    so this is also how far a rebuild has come, for the next leader.
+    """
 
     epoch: Epoch
     unit: UnitId
     incarnation: Incarnation
     start: Offset
     end: Offset
+    chains: int
+    chain: int
 
 
 Command = (

@@ -22,6 +22,8 @@ from .settings import SequencerSettings
 from .state import Outcome, State
 
 _FULL_S = 0.01
+_LOOK_S = 0.1
+"""How often it is looked whether a wait may end early."""
 
 
 class Shell(Network, Clock, Protocol):
@@ -95,9 +97,18 @@ class Backoff:
         """Begin again with the shortest wait."""
         self._next_s = 0.0 if self._eager else self._context.settings.backoff_s_min
 
-    async def wait(self) -> None:
-        """Wait, and double the next wait."""
+    async def wait(self, until: Callable[[], bool] | None = None) -> bool:
+        """Wait, and double the next wait; ends early, with True, once `until` is true."""
         settings = self._context.settings
         wait_s = self._next_s * self._context.rng.uniform(0.75, 1.0)
         self._next_s = min(max(2 * self._next_s, settings.backoff_s_min), settings.backoff_s_max)
-        await self._context.shell.sleep(wait_s)
+        shell = self._context.shell
+        if until is None:
+            await shell.sleep(wait_s)
+            return False
+        ends = shell.now() + wait_s
+        while not until():
+            if shell.now() >= ends:
+                return False
+            await shell.sleep(min(_LOOK_S, max(0.0, ends - shell.now())))
+        return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from corfu.config import WINDOW_OFFSETS_MAX
 from corfu.layout import Layout, Leader, Unit
@@ -16,8 +17,11 @@ from corfu.types import Epoch, Offset, UnitId
 
 from .commands import ActivateLayout, ProposeLayout, SealedUnit
 from .context import Backoff, Context
+from .detector import Detector
+from .planning import Survey, plan
 from .prober import probe
 from .seals import seal_problems
+from .succession import successor
 
 _HAND_OVER_AFTER = 3
 """Failed attempts before a leader that others could replace with success makes room."""
@@ -26,23 +30,39 @@ _Attempt = Callable[[Unit], Awaitable[bool]]
 
 
 class EpochMaker:
-    """Makes one epoch after another of the same chains, for one leading term."""
+    """Makes one epoch after another, for one leading term."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, detector: Detector) -> None:
         self._context = context
+        self._detector = detector
         self._said = ""
+
+    def plan(self) -> tuple[Survey, ProposeLayout]:
+        """Return how the units are now, and the layout to propose for that."""
+        state, core = self._context.state, self._context.core
+        survey = self._detector.survey()
+        return survey, plan(state, survey, Leader(core.identity.replica, core.ballot))
+
+    def drops(self) -> bool:
+        """Tell whether a unit is to be left out now."""
+        return bool(self._detector.survey().drop)
 
     async def make(self, reason: str) -> dict[UnitId, Sealed]:
         """Make a new epoch active; returns what its units answered to the seal.
 
-        Goes on until it succeeds: a unit that cannot be sealed is waited for.
+        Goes on until it succeeds: a unit that cannot be sealed is left out as soon as the rules
+        allow it, and waited for until then.
         """
         context = self._context
         context.log(f"a new epoch is needed: {reason}")
         backoff = Backoff(context)
         while True:
-            await self._reach()
-            outcome = await context.decide(self._same_chains())
+            survey, proposal = self.plan()
+            units = successor(context.state, proposal).chain_units(context.state.closed_until)
+            # No intent before all answer, or epochs storm.
+            if not await self._for_all(units, self._probe, "reached"):
+                continue
+            outcome = await context.decide(proposal)
             intent = context.state.intent
             if not outcome.accepted or intent is None:
                 context.log(f"the new layout was rejected: {outcome.reason}")
@@ -51,38 +71,28 @@ class EpochMaker:
             sealed = await self._seal(intent.layout)
             if sealed is not None and await self._activate(intent.layout, sealed):
                 self._said = ""
-                context.log(f"epoch {intent.layout.epoch} is active")
+                self._detector.activated(survey)
+                self._tell(intent.layout, survey)
                 return sealed
             await backoff.wait()
 
-    def _same_chains(self) -> ProposeLayout:
-        state, core = self._context.state, self._context.core
-        active = state.active
-        return ProposeLayout(
-            based_on=active.epoch,
-            last_epoch=state.last_epoch,
-            leader=Leader(core.identity.replica, core.ballot),
-            units=active.units,
-            chains_below=tuple(segment.chains for segment in active.segments),
-            open_chains=active.open_segment.chains,
-            abandoned=(),
-            conflicted=(),
-        )
-
-    async def _reach(self) -> None:
-        """Wait until every unit that must be sealed answers: no intent before, or epochs storm."""
+    def _tell(self, layout: Layout, survey: Survey) -> None:
         context = self._context
-        await self._for_all(
-            context.state.active.chain_units(context.state.closed_until),
-            self._probe,
-            "reached",
+        chains = " ".join(
+            "-".join(str(id_) for id_ in chain) for chain in layout.open_segment.chains
         )
+        gone = sorted(survey.drop - {unit.id for unit in layout.units})
+        without = f", without the units {gone}" if gone else ""
+        context.log(f"epoch {layout.epoch} is active, chains {chains or 'none'}{without}")
 
     async def _probe(self, unit: Unit) -> bool:
         return await probe(self._context, unit, self._context.settings.seal_s) is not None
 
-    async def _for_all(self, units: tuple[Unit, ...], attempt: _Attempt, what: str) -> None:
-        """Repeat `attempt` for each unit until it has succeeded once for all."""
+    async def _for_all(self, units: tuple[Unit, ...], attempt: _Attempt, what: str) -> bool:
+        """Repeat `attempt` for each unit until it has succeeded once for all.
+
+        Returns False as soon as a unit that lacks is no more part of the plan.
+        """
         context = self._context
         backoff = Backoff(context)
         missing = units
@@ -91,13 +101,21 @@ class EpochMaker:
             done = await asyncio.gather(*(attempt(unit) for unit in missing))
             missing = tuple(u for u, good in zip(missing, done, strict=True) if not good)
             if not missing:
-                return
+                return True
             failures += 1
             names = ", ".join(f"{unit.id} at {unit.address}" for unit in missing)
             self._say(f"waiting: these units cannot be {what}, and nothing is granted: {names}")
             if failures >= _HAND_OVER_AFTER:
                 self._hand_over(missing)
-            await backoff.wait()
+            if await backoff.wait(until=partial(self._unwanted, missing)):
+                return False
+        return True
+
+    def _unwanted(self, units: tuple[Unit, ...]) -> bool:
+        """Tell whether one of these units would be no part of a layout planned now."""
+        layout = successor(self._context.state, self.plan()[1])
+        wanted = layout.chain_units(self._context.state.closed_until)
+        return any(unit not in wanted for unit in units)
 
     def _hand_over(self, missing: tuple[Unit, ...]) -> None:
         """Stop leading if another replica reaches what this one cannot."""
@@ -128,12 +146,17 @@ class EpochMaker:
                 stale.append(unit.id)
                 return True
             elif isinstance(reply, Refused):
-                alarm = "ALARM: " if reply.reason is Reason.LOST_STATE else ""
+                alarm = ""
+                if reply.reason is Reason.LOST_STATE:
+                    # An old copy of its folder: it counts as dead, and is left out of the plan.
+                    alarm = "ALARM: "
+                    self._detector.has_lost(unit.id)
                 self._say(f"{alarm}unit {unit.id} refuses to be sealed: {reply.reason.name}")
             return isinstance(reply, Sealed)
 
         units = layout.chain_units(self._context.state.closed_until)
-        await self._for_all(units, attempt, "sealed")
+        if not await self._for_all(units, attempt, "sealed"):
+            return None
         if stale:
             self._context.log(f"units {stale} are sealed for a later epoch")
             return None
@@ -141,10 +164,14 @@ class EpochMaker:
 
     async def _activate(self, layout: Layout, sealed: dict[UnitId, Sealed]) -> bool:
         context = self._context
+        before = {unit.id for unit in context.state.active.units}
         problems = seal_problems(context.state, layout, sealed)
         if problems:
             # To activate would let a unit that has lost values decide about them.
-            self._say("ALARM: no epoch can be made: " + "; ".join(problems))
+            self._say("ALARM: " + "; ".join(problem.text for problem in problems))
+            for problem in problems:
+                if problem.lost is not None and problem.lost in before:
+                    self._detector.has_lost(problem.lost)
             return False
         first = layout.first_offset
         window = min(2 * context.settings.window_offsets_min, WINDOW_OFFSETS_MAX)

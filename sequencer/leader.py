@@ -17,8 +17,11 @@ from corfu.types import Address, Offset, RequestId, UnitId
 from . import commands
 from .closing import Closer, heads_of
 from .context import Backoff, Context
+from .detector import Detector
 from .doubts import DoubtSettler
 from .epochs import EpochMaker, install, seal
+from .planning import changes
+from .rebuild import Rebuilder
 from .views import Key
 
 INSTALL_S = 0.3
@@ -30,10 +33,17 @@ _CLOSE_POLL_S = 0.01
 
 
 class ServedEpoch:
-    """One active epoch of this term: installs it everywhere, closes, settles doubt, watches."""
+    """One active epoch of this term: installs, closes, settles doubt, rebuilds, watches."""
 
-    def __init__(self, context: Context, layout: Layout, sealed: Mapping[UnitId, Sealed]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        layout: Layout,
+        sealed: Mapping[UnitId, Sealed],
+        maker: EpochMaker,
+    ) -> None:
         self._context = context
+        self._maker = maker
         self.layout = layout
         self._sealed = sealed
         self.closer = Closer(context, layout)
@@ -52,6 +62,7 @@ class ServedEpoch:
             await self._wait_for_installs(installs)
             context.shell.run(context.core.begin_granting(context.now()))
             self._start(self.closer.run(), "close")
+            self._start(Rebuilder(context, self.layout).run(), "rebuild")
             heads = heads_of(self.layout)
             for unit in self.layout.units:
                 if unit.id in heads:
@@ -113,7 +124,28 @@ class ServedEpoch:
                 reason = self._needs_epoch(unit)
                 if reason is not None:
                     return reason
+            reason = self._needs_other_chains()
+            if reason is not None:
+                return reason
             await context.shell.sleep(context.settings.probe_s / _WATCHES_PER_PROBE)
+
+    def _needs_other_chains(self) -> str | None:
+        """Return why the chains should change, None if they should not, or not yet."""
+        context = self._context
+        survey, proposal = self._maker.plan()
+        if not changes(context.state, proposal):
+            return None
+        stood = {id_ for s in self.layout.segments for chain in s.chains for id_ in chain}
+        left = {id_ for s in proposal.chains_below for chain in s for id_ in chain}
+        opened = {id_ for chain in self.layout.open_segment.chains for id_ in chain}
+        gone = sorted(survey.drop & (stood - left | opened))
+        if gone:
+            return f"units {gone} are dead"
+        # While appends are refused nothing is gained by waiting.
+        refused = not self.layout.open_segment.chains and proposal.open_chains
+        if refused or context.now() - self._begun_at >= context.settings.change_gap_s:
+            return "units can join, or chains be merged"
+        return None
 
     def _needs_epoch(self, unit: Unit) -> str | None:
         seen = self._context.core.views.seen(unit)
@@ -141,17 +173,20 @@ class LeaderTerm:
     async def run(self) -> None:
         """Make an epoch and serve it, again and again, until cancelled."""
         context = self._context
-        maker = EpochMaker(context)
+        maker = EpochMaker(context, Detector(context))
         backoff = Backoff(context, eager=True)
         reason = "a new leader"
         try:
             while True:
                 sealed = await maker.make(reason)
-                self._served = ServedEpoch(context, context.state.active, sealed)
+                self._served = ServedEpoch(context, context.state.active, sealed, maker)
                 begun_at = context.now()
                 reason = await self._served.run()
                 if context.now() - begun_at >= context.settings.stable_s:
                     backoff.reset()
+                if context.state.active.epoch and maker.drops():
+                    # What is dead stops appends anyway, and can leave only once.
+                    continue
                 # At once the first time; a unit that restarts all the time must not stop all
                 # clients all the time.
                 await backoff.wait()
@@ -187,19 +222,21 @@ class LeaderTerm:
             mark = context.state.trim_mark
             # It returns when every unit of the active layout has it durably: no unit then gives
             # the value again.
-            freed = await asyncio.gather(
-                *(self._push(unit, mark) for unit in context.state.active.units)
-            )
+            freed: dict[Unit, int] = {}
+            while lacking := [u for u in context.state.active.units if u not in freed]:
+                pushed = await asyncio.gather(*(self._push(unit, mark) for unit in lacking))
+                freed |= dict(zip(lacking, pushed, strict=True))
             epoch = context.state.active.epoch
-            context.shell.send(sender, TrimReached(request.request, epoch, mark, sum(freed)))
+            total = sum(freed.values())
+            context.shell.send(sender, TrimReached(request.request, epoch, mark, total))
         finally:
             del self._trims[request.request]
 
     async def _push(self, unit: Unit, mark: Offset) -> int:
-        """Bring the trim mark to a unit; returns how many bytes that freed."""
+        """Bring the trim mark to a unit of the layout; returns how many bytes that freed."""
         context = self._context
         backoff = Backoff(context)
-        while True:
+        while unit in context.state.active.units:
             message = TrimTo(
                 context.shell.new_request(), unit.id, unit.incarnation,
                 mark, context.state.closed_until,
@@ -208,3 +245,4 @@ class LeaderTerm:
             if isinstance(reply, Trimmed) and reply.mark >= mark:
                 return reply.freed_bytes
             await backoff.wait()
+        return 0

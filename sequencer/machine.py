@@ -110,7 +110,8 @@ def _register(state: State, command: RegisterUnit) -> tuple[State, Outcome]:
     # An incarnation that left may hold values that lost: it returns only as a new one.
     if key in {(gone.unit, gone.incarnation) for gone in state.left}:
         return rejected(state, "this incarnation left the layout")
-    others = tuple(u for u in state.registered if (u.id, u.incarnation) != key)
+    # A unit has one folder: what registered under its id before is gone.
+    others = tuple(u for u in state.registered if u.id != unit.id)
     if len(others) >= REGISTERED_MAX:
         return rejected(state, "too many registered units")
     return replace(state, registered=(*others, unit)), ACCEPTED
@@ -150,7 +151,14 @@ def _record_rebuilt(state: State, command: RecordRebuilt) -> tuple[State, Outcom
     # Above closed_until the copied chain still changes: what was copied may miss a value.
     if not command.start < command.end <= state.closed_until:
         return rejected(state, "closed_until has not reached the segment's end")
-    rebuilt = Rebuilt(command.unit, command.incarnation, command.start, command.end)
-    if rebuilt in state.rebuilt:
-        return state, ACCEPTED
-    return replace(state, rebuilt=(*state.rebuilt, rebuilt)), ACCEPTED
+    if not 0 <= command.chain < command.chains:
+        return rejected(state, "there is no such chain")
+    place = (*key, command.chains, command.chain)
+    done = [r for r in state.rebuilt if (r.unit, r.incarnation, r.chains, r.chain) == place]
+    others = tuple(r for r in state.rebuilt if r not in done)
+    ranges = [Range(command.start, command.end), *(Range(r.start, r.end) for r in done)]
+    joined = tuple(
+        Rebuilt(*key, start, end, command.chains, command.chain)
+        for start, end in join_ranges(ranges)
+    )
+    return replace(state, rebuilt=others + joined), ACCEPTED

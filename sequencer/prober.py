@@ -27,7 +27,7 @@ class Prober:
         while True:
             state = context.state
             units = (*state.active.units, *state.registered)
-            context.core.views.keep(units)
+            context.core.views.keep(units, context.now())
             for unit in units:
                 key = (unit.id, unit.incarnation)
                 task = self._tasks.get(key)
@@ -46,7 +46,8 @@ class Prober:
         context, settings = self._context, self._context.settings
         while (unit := self._unit(key)) is not None:
             asked_at = context.now()
-            await probe(context, unit, settings.probe_budget_s)
+            if await probe(context, unit, settings.probe_budget_s) is None:
+                context.core.views.missed(unit)
             rest_s = settings.probe_s - (context.now() - asked_at)
             await context.shell.sleep(max(0.0, rest_s) * context.rng.uniform(0.9, 1.1))
 

@@ -87,7 +87,7 @@ class Replica:
     ) -> None:
         self.journal: Journal = restored.votes.journal
         self.identity = identity
-        self.views = UnitViews()
+        self.views = UnitViews(dead_s=settings.unit_dead_s, grace_s=settings.boot_grace_s)
         self._settings = settings
         self._listener = listener
         self._out = Outbox()
@@ -274,7 +274,11 @@ class Replica:
             self._not_leader(message.request, sender)
             return
         if not self.state.active.open_segment.chains and message.epoch == desk.epoch:
-            text = "no chain has enough units; add units or wait until they are back"
+            short = self.state.active.min_replicas
+            text = (
+                f"no chain has {short} units: start units that are down again, or add spares "
+                "(corfu-storage format, then start)"
+            )
             self._reject(message.request, sender, Rejection.NO_CHAINS, text)
             return
         self._answer(desk.ask(message, sender, now, paused=self._paused))
@@ -354,15 +358,18 @@ class Replica:
             for u in self.state.active.units
             if (u.id, u.incarnation) == (unit.id, unit.incarnation)
         ]
+        gone = self.state.left_unit(unit.id, unit.incarnation)
         reply = Registered(
             message.request,
             self.state.active.epoch,
             bool(listed),
             bool(listed) and listed[0].address != unit.address,
-            self.state.left_bound(unit.id, unit.incarnation),
+            gone is not None,
+            None if gone is None else gone.bound,
         )
         self._out.send(sender, reply, ordered=False)
-        if self._group.leads and not listed and unit not in self.state.registered:
+        known = bool(listed) or gone is not None or unit in self.state.registered
+        if self._group.leads and not known:
             self._group.propose(RegisterUnit(unit), lambda outcome: None, now)
 
     def _on_trim(self, message: Trim, sender: Address) -> None:

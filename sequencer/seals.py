@@ -7,6 +7,7 @@ what a unit holds, every unit before it in the chain holds durably.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from corfu.config import BLOCK_OFFSETS
 from corfu.layout import Layout, Segment
@@ -16,7 +17,16 @@ from corfu.types import Offset, UnitId
 from .state import State
 
 
-def seal_problems(state: State, layout: Layout, sealed: Mapping[UnitId, Sealed]) -> list[str]:
+class SealProblem(NamedTuple):
+    """Why a layout must not be activated. `lost`: the unit that has lost what it held, if one."""
+
+    text: str
+    lost: UnitId | None = None
+
+
+def seal_problems(
+    state: State, layout: Layout, sealed: Mapping[UnitId, Sealed]
+) -> list[SealProblem]:
     """Return why the layout must not be activated with these units; [] if it may.
 
     Args:
@@ -37,12 +47,15 @@ def seal_problems(state: State, layout: Layout, sealed: Mapping[UnitId, Sealed])
     )
 
 
-def _epochs_lost(state: State, sealed: Mapping[UnitId, Sealed]) -> list[str]:
+def _epochs_lost(state: State, sealed: Mapping[UnitId, Sealed]) -> list[SealProblem]:
     # ActivateLayout says that the unit was durably sealed for that epoch; one that knows only an
     # older one has lost its disk's content, or got an old copy of it back.
     return [
-        f"unit {before.unit} was sealed for epoch {before.epoch} and now says "
-        f"{answer.epoch_before}: it has lost state"
+        SealProblem(
+            f"unit {before.unit} was sealed for epoch {before.epoch} and now says "
+            f"{answer.epoch_before}: it has lost state",
+            before.unit,
+        )
         for before in state.sealed_for
         if (answer := sealed.get(before.unit)) is not None
         and answer.incarnation == before.incarnation
@@ -50,7 +63,9 @@ def _epochs_lost(state: State, sealed: Mapping[UnitId, Sealed]) -> list[str]:
     ]
 
 
-def _tails_too_high(state: State, layout: Layout, sealed: Mapping[UnitId, Sealed]) -> list[str]:
+def _tails_too_high(
+    state: State, layout: Layout, sealed: Mapping[UnitId, Sealed]
+) -> list[SealProblem]:
     """Return which units hold offsets that were never granted."""
     high = [
         id_ for id_, answer in sorted(sealed.items()) if answer.local_tail > state.reserved_until
@@ -64,17 +79,22 @@ def _tails_too_high(state: State, layout: Layout, sealed: Mapping[UnitId, Sealed
         # One unit may be damaged; several chains at once hold what this group granted and has
         # forgotten. To jump ahead would hide that.
         return [
-            f"units {high} of several chains hold offsets above {state.reserved_until}: "
-            "the sequencer has lost its own state"
+            SealProblem(
+                f"units {high} of several chains hold offsets above {state.reserved_until}: "
+                "the sequencer has lost its own state"
+            )
         ]
-    return [f"unit {id_} holds offsets above {state.reserved_until}: damaged" for id_ in high]
+    return [
+        SealProblem(f"unit {id_} holds offsets above {state.reserved_until}: damaged", id_)
+        for id_ in high
+    ]
 
 
 def _chain_problems(
     state: State, segment: Segment, index: int, sealed: Mapping[UnitId, Sealed]
-) -> list[str]:
+) -> list[SealProblem]:
     chain = segment.chains[index]
-    found: list[str] = []
+    found: list[SealProblem] = []
     for position, earlier_id in enumerate(chain):
         earlier = sealed.get(earlier_id)
         # With doubt that it cannot name a unit may hold anything: the doubt is settled later.
@@ -90,7 +110,7 @@ def _chain_problems(
 
 def _compare(
     state: State, segment: Segment, index: int, earlier: Sealed, later: Sealed
-) -> list[str]:
+) -> list[SealProblem]:
     """Return what the earlier unit lacks, or has otherwise, that the later one soundly holds."""
     blocks = {block.number: block for block in earlier.blocks}
     start = max(
@@ -106,13 +126,18 @@ def _compare(
         if lacking:
             offset = theirs.number * BLOCK_OFFSETS + (lacking & -lacking).bit_length() - 1
             return [
-                f"unit {earlier.unit} does not hold offset {offset}, which unit {later.unit} "
-                "after it in the chain holds: it has lost state"
+                SealProblem(
+                    f"unit {earlier.unit} does not hold offset {offset}, which unit {later.unit} "
+                    "after it in the chain holds: it has lost state",
+                    earlier.unit,
+                )
             ]
         if own is not None and own.bitmap == theirs.bitmap and own.digest != theirs.digest:
             return [
-                f"units {earlier.unit} and {later.unit} hold different values between "
-                f"{theirs.number * BLOCK_OFFSETS} and {(theirs.number + 1) * BLOCK_OFFSETS}"
+                SealProblem(
+                    f"units {earlier.unit} and {later.unit} hold different values between "
+                    f"{theirs.number * BLOCK_OFFSETS} and {(theirs.number + 1) * BLOCK_OFFSETS}"
+                )
             ]
     return []
 

@@ -30,8 +30,29 @@ class SequencerSettings:
     """Most bytes of values in one answer to a replica that is behind."""
 
     probe_s: float = 0.25
-    probe_budget_s: float = 0.6
+    probe_budget_s: float = 0.4
     """Each unit is probed every `probe_s`; a probe without an answer ends after the budget."""
+
+    unit_dead_s: float = 1.0
+    """A unit that a majority of replicas have not heard for so long is left out of the layout."""
+
+    second_dead_s: float = 5.0
+    """A second unit of the same chain at once is left out only after so long."""
+
+    boot_grace_s: float = 30.0
+    """Instead of `unit_dead_s`: for a unit not heard since the replica's own start, and for one
+    that could settle another's doubt. A cluster that starts after a power cut drops nobody who is
+    merely slow."""
+
+    change_gap_s: float = 10.0
+    """Changes that are neither failovers nor removals (a unit joins, chains are merged) wait until
+    the epoch is so old."""
+
+    rebuild_bytes_s: float = 64e6
+    """Most bytes a second that a rebuild copies."""
+
+    rebuild_share: float = 0.5
+    """Most of its time that a rebuild works; it rests for the other part."""
 
     unit_silent_s: float = 1.0
     """A unit not heard for so long counts as out of reach."""
@@ -71,5 +92,7 @@ class SequencerSettings:
             raise ValueError("0 < heartbeat_s < election_s_min < election_s_max must hold")
         if not 0 < self.backoff_s_min <= self.backoff_s_max:
             raise ValueError("backoff_s_min must be above 0 and at most backoff_s_max")
+        if not 0 < self.rebuild_share <= 1 or self.rebuild_bytes_s <= 0:
+            raise ValueError("rebuild_share must be in (0, 1], rebuild_bytes_s above 0")
         if self.snapshot_slots < 1 or self.window_offsets_min < 1:
             raise ValueError("snapshot_slots and window_offsets_min must be at least 1")

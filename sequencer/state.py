@@ -40,12 +40,14 @@ class LeftUnit:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A unit holds all of `[start, end)`."""
+    """A unit holds all that chain number `chain`, of `chains`, has in `[start, end)`."""
 
     unit: UnitId
     incarnation: Incarnation
     start: Offset
     end: Offset
+    chains: int
+    chain: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,10 @@ class State:
         lost: Single offsets declared lost, ascending, apart, at or above the trim mark.
         sealed_for: For each unit of the active layout that was ever sealed.
         left: Units that stood in an activated layout and do no more.
-        rebuilt: Finished rebuilds whose unit is not yet in the rebuilt chain.
+        rebuilt: What was rebuilt for chains that their unit does not yet stand in; also how far
+            each rebuild has come.
+        wanted_chains: How many chains the open segment is to have.
+        wanted_replicas: How many units each chain is to have.
     """
 
     cluster: ClusterId
@@ -84,6 +89,8 @@ class State:
     sealed_for: tuple[SealedFor, ...]
     left: tuple[LeftUnit, ...]
     rebuilt: tuple[Rebuilt, ...]
+    wanted_chains: int
+    wanted_replicas: int
 
     def digest(self) -> int:
         """Return xxh3_64 of the canonical encoding: equal states, equal digest."""
@@ -104,11 +111,11 @@ class State:
                 return sealed.epoch
         return Epoch(0)
 
-    def left_bound(self, unit: UnitId, incarnation: Incarnation) -> Offset | None:
-        """Return the bound of a unit that left, None if it has none or never was here."""
+    def left_unit(self, unit: UnitId, incarnation: Incarnation) -> LeftUnit | None:
+        """Return what is kept of a unit that left; None if this incarnation never did."""
         for gone in self.left:
             if (gone.unit, gone.incarnation) == (unit, incarnation):
-                return gone.bound
+                return gone
         return None
 
 
@@ -140,6 +147,8 @@ def first_state(active: Layout) -> State:
         sealed_for=(),
         left=(),
         rebuilt=(),
+        wanted_chains=len(active.open_segment.chains),
+        wanted_replicas=max(map(len, active.open_segment.chains), default=0),
     )
     return replace(state, formatted=state.digest())
 

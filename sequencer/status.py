@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from corfu.messages import ReplicaStatus, StatusIs
+from corfu.messages import RebuildStatus, ReplicaStatus, StatusIs
 from corfu.types import Offset, ReplicaId, RequestId
 
 from .group import Group
+from .planning import rebuilds
 from .views import UnitViews
 
 LOST_SHOWN_MAX = 2_000
@@ -35,6 +36,12 @@ def status_of(
         replicas=tuple(
             ReplicaStatus(member.id, member.address, _heard_ms(group, member.id, now))
             for member in state.replicas
+        ),
+        wanted_chains=state.wanted_chains,
+        wanted_replicas=state.wanted_replicas,
+        rebuilds=tuple(
+            RebuildStatus(each.unit.id, each.start, each.end, each.reached)
+            for each in rebuilds(state)
         ),
     )
 

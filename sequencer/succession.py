@@ -117,8 +117,9 @@ def _below_problems(state: State, command: ProposeLayout) -> list[str]:
         if len(chains) != len(old.chains):
             found.append(f"the segment at {old.start} changes its number of chains")
             continue
-        for before, after in zip(old.chains, chains, strict=True):
-            reason = _chain_problem(state, command, Segment(old.start, end, ()), before, after)
+        for index, after in enumerate(chains):
+            bounds = Segment(old.start, end, old.chains)
+            reason = _chain_problem(state, command, bounds, index, after)
             if reason is not None:
                 found.append(f"the segment at {old.start}: {reason}")
     return found
@@ -128,10 +129,11 @@ def _chain_problem(
     state: State,
     command: ProposeLayout,
     bounds: Segment,
-    before: tuple[UnitId, ...],
+    index: int,
     after: tuple[UnitId, ...],
 ) -> str | None:
-    """Return why `after` may not follow the chain `before` in the closed segment `bounds`."""
+    """Return why `after` may not follow chain `index` of the segment, closed now, `bounds`."""
+    before = bounds.chains[index]
     if not after:
         # What a chain of abandoned units held is LOST; else some unit must keep it. An empty
         # chain stays empty.
@@ -151,7 +153,7 @@ def _chain_problem(
         return f"the chain {after} changes the order of {before}"
     # New ones at the end only, and only with everything there: the last unit answers readers.
     for unit, incarnation in new_keys[len(kept) :]:
-        if not _is_rebuilt(state, (unit, incarnation), bounds):
+        if not is_rebuilt(state, (unit, incarnation), bounds, index):
             return f"unit {unit} is not rebuilt"
     return None
 
@@ -163,10 +165,12 @@ def _keys(chain: tuple[UnitId, ...], units: tuple[Unit, ...]) -> list[Key] | Non
     return [(id_, incarnations[id_]) for id_ in chain]
 
 
-def _is_rebuilt(state: State, key: Key, bounds: Segment) -> bool:
+def is_rebuilt(state: State, key: Key, bounds: Segment, index: int) -> bool:
+    """Tell whether a unit holds all that chain `index` has in the closed segment `bounds`."""
     assert bounds.end is not None
+    place = (*key, len(bounds.chains), index)
     return any(
-        (done.unit, done.incarnation) == key
+        (done.unit, done.incarnation, done.chains, done.chain) == place
         and done.start <= bounds.start
         and bounds.end <= done.end
         for done in state.rebuilt
@@ -247,9 +251,12 @@ def _still_needed(state: State, layout: Layout) -> tuple[Rebuilt, ...]:
         done
         for done in state.rebuilt
         if (done.unit, done.incarnation) in listed
-        and not all(
-            any(done.unit in chain for chain in segment.chains)
+        and any(
+            done.start < segment.end
+            and segment.start < done.end
+            and len(segment.chains) == done.chains
+            and done.unit not in segment.chains[done.chain]
             for segment in layout.segments
-            if segment.end is not None and done.start <= segment.start and segment.end <= done.end
+            if segment.end is not None
         )
     )

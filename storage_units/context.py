@@ -62,6 +62,16 @@ class Context:
         refused = Refused(message.request, message.epoch, message.offset, reason)
         return [Send(to, refused, ordered=False)]
 
+    def no_seat(self, offset: Offset) -> Reason:
+        """Return why there is no seat for an offset.
+
+        A unit that is being rebuilt says so of old offsets, whatever it holds there: it may hold
+        too little, or values that lost.
+        """
+        seats = self.standing.seats
+        old = bool(seats) and offset < seats[-1].start
+        return Reason.REBUILDING if old else Reason.WRONG_UNIT
+
     def already(
         self, message: Write | Forward, to: Address, entry_id: EntryId, state: State
     ) -> list[Effect]:

@@ -12,6 +12,7 @@ from corfu.messages import (
     Probe,
     Probed,
     Reason,
+    Rebuild,
     Refused,
     Resolve,
     Seal,
@@ -28,7 +29,7 @@ from .records import layout_record, seal_record
 _BLOCKS_MAX = 6000
 """Most blocks in one Sealed: some 6 M offsets above closed_until, and it still fits a message."""
 
-ControlRequest = Seal | Install | TrimTo | Probe | Resolve
+ControlRequest = Seal | Install | TrimTo | Probe | Resolve | Rebuild
 
 
 class Control:

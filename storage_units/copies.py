@@ -16,6 +16,9 @@ from .store import Store
 
 Then = Callable[[float], list[Effect]]
 
+_PATIENCE_S = 1.0
+"""A request that comes again is not begun anew before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -33,6 +36,7 @@ class _Copying:
     epoch: Epoch
     wanted: dict[Offset, Wanted]
     reserve: bool
+    replace: bool
     expires: float
     then: Then
 
@@ -71,6 +75,7 @@ class Copies:
         now: float,
         *,
         reserve: bool,
+        replace: bool = False,
     ) -> list[Effect]:
         """Ask `source` for what is wanted; `then` once all of it is stored here.
 
@@ -82,6 +87,7 @@ class Copies:
             then: Goes on with the request.
             now: The time.
             reserve: The values may use the journal's last file.
+            replace: They take the place of what is held; never where the unit has a seat.
         """
         for request in [r for r, copying in self._asked.items() if copying.origin == origin]:
             del self._asked[request]
@@ -89,7 +95,14 @@ class Copies:
             del self._asked[next(iter(self._asked))]
         by_offset = {each.offset: each for each in wanted}
         expires = now + self._settings.copy_s_max
-        return self._ask(_Copying(origin, source, epoch, by_offset, reserve, expires, then))
+        return self._ask(
+            _Copying(origin, source, epoch, by_offset, reserve, replace, expires, then)
+        )
+
+    def busy(self, origin: RequestId, now: float) -> bool:
+        """Tell whether values for a request were asked for lately, and are not all here yet."""
+        began = now + self._settings.copy_s_max - _PATIENCE_S
+        return any(c.origin == origin and c.expires > began for c in self._asked.values())
 
     def received(self, message: Entries, sender: Address, now: float) -> list[Effect]:
         """Take the answer of a Copy; store what is sound and wanted."""
@@ -122,7 +135,10 @@ class Copies:
 
     def _take(self, copying: _Copying, wanted: Wanted, entry: bytes) -> bool:
         store, offset = self._store, wanted.offset
-        if store.state(offset) not in (State.EMPTY, State.DAMAGED):
+        free = {State.EMPTY, State.DAMAGED}
+        if copying.replace:
+            free |= {State.DATA, State.JUNK}
+        if store.state(offset) not in free:
             # A forward brought it meanwhile, or it was trimmed; the request will see.
             return True
         size = len(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xxhash import xxh3_64_intdigest
 
@@ -12,7 +12,7 @@ from corfu.errors import CorfuError, CorruptionError, WireError
 from corfu.journal.execute import execute_all
 from corfu.journal.files import replace_file
 from corfu.journal.format import JournalIdentity
-from corfu.ports import Disk
+from corfu.ports import Disk, DiskOperation
 from corfu.types import ClusterId, Incarnation, Offset, SyncMode, UnitId
 
 IDENTITY_NAME = "identity"
@@ -26,6 +26,10 @@ _HEADER = struct.Struct("<8sHQ")
 
 class FolderError(CorfuError):
     """The data folder cannot be used as it is; nothing was changed."""
+
+
+class LeftError(FolderError):
+    """The unit left the cluster, and nothing that the folder holds counts any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,30 @@ class UnitIdentity:
     boot_id: str
     clean: bool
 
+    def reborn(self, incarnation: Incarnation, bound: Offset) -> UnitIdentity:
+        """Return the same folder under a new incarnation; below `bound` the old one counts.
+
+        What the old one took over from still earlier ones counts below their bounds alone.
+        """
+        earlier = (*self.earlier, EarlierIncarnation(self.incarnation, bound))
+        return replace(self, incarnation=incarnation, earlier=earlier)
+
     def journal_identity(self) -> JournalIdentity:
         """Return what the journal binds its files to."""
         bounds = {each.incarnation: int(each.bound) for each in self.earlier}
         return JournalIdentity(self.cluster, OWNER_KIND, self.unit, self.incarnation, bounds)
 
 
-def write_identity(disk: Disk, identity: UnitIdentity) -> None:
-    """Replace the identity file, durably."""
+def identity_operations(identity: UnitIdentity) -> tuple[DiskOperation, ...]:
+    """Return what replaces the identity file, durably and in one step."""
     body = schema.pack(identity)
     data = _HEADER.pack(_MAGIC, FORMAT_VERSION, xxh3_64_intdigest(body)) + body
-    execute_all(disk, replace_file(IDENTITY_NAME, data))
+    return tuple(replace_file(IDENTITY_NAME, data))
+
+
+def write_identity(disk: Disk, identity: UnitIdentity) -> None:
+    """Replace the identity file, durably."""
+    execute_all(disk, identity_operations(identity))
 
 
 def read_identity(disk: Disk) -> UnitIdentity:

@@ -19,6 +19,7 @@ _SILENT_AFTER = 2
 class _Neighbour:
     address: Address
     heard: float
+    unanswered: int = 0
 
 
 class Neighbours:
@@ -62,6 +63,8 @@ class Neighbours:
         if self._due is None or now < self._due:
             return []
         self._due = now + self._interval_s
+        for each in self._next.values():
+            each.unanswered += 1
         own = self._standing.unit
         return [
             Send(each.address, Ping(self._new_request(), own), ordered=False)
@@ -73,6 +76,7 @@ class Neighbours:
         known = self._next.get(message.unit)
         if known is not None and known.address == sender:
             known.heard = now
+            known.unanswered = 0
 
     def silent(self, now: float) -> tuple[SilentUnit, ...]:
         """Return the next units that do not answer."""
@@ -80,5 +84,6 @@ class Neighbours:
         return tuple(
             SilentUnit(unit, int((now - known.heard) * 1000))
             for unit, known in self._next.items()
-            if now - known.heard > limit
+            # Counted as well: a process that was stopped has asked nobody meanwhile.
+            if now - known.heard > limit and known.unanswered > _SILENT_AFTER
         )

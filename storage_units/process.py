@@ -22,12 +22,14 @@ from corfu.ports import (
     UnansweredError,
 )
 from corfu.runtime.driver import Driver
-from corfu.types import Address, ClusterId, Incarnation, SyncMode, UnitId
+from corfu.types import Address, ClusterId, Incarnation, Offset, SyncMode, UnitId
 
 from .identity import (
     IDENTITY_NAME,
     FolderError,
+    LeftError,
     UnitIdentity,
+    identity_operations,
     read_identity,
     write_identity,
 )
@@ -103,6 +105,7 @@ class UnitProcess:
         boot_id: str,
         log: Callable[[str], None],
         on_fatal: Callable[[Exception], None] | None = None,
+        on_reborn: Callable[[], None] | None = None,
     ) -> None:
         """Make a process; nothing is done before `start`.
 
@@ -117,6 +120,8 @@ class UnitProcess:
             boot_id: Names the machine's current boot.
             log: Takes a line for an operator.
             on_fatal: Takes what ends the process by itself; None: it is raised in the loop.
+            on_reborn: Called when the unit was left out of the layout: it has stopped, and its
+                folder has a new incarnation, under which a new `UnitProcess` is to be started.
         """
         self._disk = disk
         self._worker = worker
@@ -128,6 +133,7 @@ class UnitProcess:
         self._boot_id = boot_id
         self._log = log
         self._on_fatal = on_fatal
+        self._on_reborn = on_reborn
         self._stopped = False
         self._indexing = False
         self._registrar: asyncio.Task[None] | None = None
@@ -293,12 +299,55 @@ class UnitProcess:
                 await driver.sleep(settings.register_s / 4)
                 continue
             if isinstance(reply, Registered):
+                if reply.left:
+                    await self._return(reply.bound)
+                    return
                 self._tell(reply)
-                await driver.sleep(settings.register_again_s)
+                await self._registered(member=reply.member)
             else:
                 if isinstance(reply, Rejected):
                     self._tell(reply)
                 await driver.sleep(settings.register_s)
+
+    async def _registered(self, *, member: bool) -> None:
+        """Wait until it is time to register again: at once when no replica knows this unit."""
+        settings, driver, core = self._settings, self.driver, self.core
+        since = driver.now()
+        if core.probed_at is None and not member:
+            # A follower may have answered, and only the leader makes a new unit known.
+            await driver.sleep(settings.register_s / 4)
+            return
+        while driver.now() - since < settings.register_again_s:
+            await driver.sleep(settings.register_s)
+            probed_at = since if core.probed_at is None else max(since, core.probed_at)
+            if driver.now() - probed_at >= settings.unprobed_s:
+                return
+
+    async def _return(self, bound: Offset | None) -> None:
+        """Become a new incarnation: the old one was left out, and may hold values that lost."""
+        identity = self.identity
+        if bound is None:
+            raise LeftError(
+                f"unit {identity.unit} left the cluster, and nothing that it holds counts any "
+                "more: format it anew (corfu-storage format --force)"
+            )
+        self._log(
+            f"the layout goes on without this unit: it becomes a spare, as a new incarnation; "
+            f"what it holds below {bound} need not be copied again"
+        )
+        self._stopped = True
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        await self.driver.drain()
+        # One file, so one step: from here on the bound holds, whatever happens.
+        self._identity = identity.reborn(self._new_incarnation(), bound)
+        written: asyncio.Future[OSError | None] = self._loop.create_future()
+        self._worker.background(identity_operations(self._identity), written.set_result)
+        error = await written
+        if error is not None:
+            raise error
+        if self._on_reborn is not None:
+            self._on_reborn()
 
     def _replicas(self) -> tuple[Address, ...]:
         layout = self.core.store.standing.layout
@@ -323,12 +372,13 @@ class UnitProcess:
                 "start it at the address it was formatted with"
             )
         elif not reply.member and reply.epoch > 0:
-            self._log("this unit stands in no chain of the active layout")
+            self._log("this unit stands in no chain of the active layout: it is a spare")
 
 
 __all__ = [
     "CorruptionError",
     "FolderError",
+    "LeftError",
     "UnitIdentity",
     "UnitProcess",
     "UnsyncedWorker",

@@ -77,7 +77,9 @@ class Reads:
         if not message.offset < message.end <= OFFSET_MAX:
             return context.refuse(message, Reason.MALFORMED, sender)
         seat = context.standing.seat_of_range(message.offset, message.end)
-        if seat is None or seat.next is not None:
+        if seat is None:
+            return context.refuse(message, context.no_seat(message.offset), sender)
+        if seat.next is not None:
             return context.refuse(message, Reason.WRONG_UNIT, sender)
         self._parked.pop(message.request, None)
         found = self._find(seat, message)

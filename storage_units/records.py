@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from dataclasses import replace
 
 from corfu import schema
 from corfu.journal.format import JournalRecord, RecordHeader
@@ -73,6 +74,14 @@ def run_of(header: RecordHeader) -> tuple[Range, int]:
 def seal_record(epoch: Epoch, before: Epoch) -> JournalRecord:
     """Return the record of a seal."""
     return JournalRecord(RecordKind.SEAL, 0, before, epoch, _ZERO_ID, b"")
+
+
+def clip_run(header: RecordHeader, bound: int) -> RecordHeader:
+    """Shorten a JUNK record of an earlier incarnation to the offsets below its bound."""
+    if header.kind != RecordKind.JUNK:
+        return header
+    run, step = run_of(header)
+    return replace(header, entry_id=_RUN.pack(min(run.end, bound), step))
 
 
 def layout_record(layout: Layout) -> JournalRecord:

@@ -28,7 +28,7 @@ from .identity import UnitIdentity
 from .index import SERIAL_AT, STATE_MASK, OffsetIndex, cell_place, pack_cell
 from .index_file import FileIndex, JunkRun, decode_index, index_name, index_serial
 from .names import Name
-from .records import OFFSET_KINDS, RecordKind, run_of
+from .records import OFFSET_KINDS, RecordKind, clip_run, run_of
 from .settings import UnitSettings
 from .standing import Standing
 from .store import Store
@@ -79,6 +79,7 @@ def recover_store(disk: Disk, identity: UnitIdentity, settings: UnitSettings) ->
             replay=replay.record,
             opening=replay.opening,
             skip=replay.skip,
+            clip=clip_run,
         )
     except JournalError as error:
         raise CorruptionError("journal", str(error)) from error

@@ -24,7 +24,7 @@ from corfu.runtime.disk import FileDisk, ThreadDiskWorker
 from corfu.runtime.udp import bind_udp
 from corfu.types import Address, ClusterId, Incarnation, SyncMode, UnitId
 
-from .identity import FolderError, read_identity
+from .identity import FolderError, LeftError, read_identity
 from .process import UnitProcess, format_unit
 from .settings import UnitSettings
 
@@ -32,6 +32,7 @@ STATUS_CLEAN = 0
 STATUS_REFUSED = 1
 STATUS_USAGE = 2
 STATUS_FOLDER = 3
+STATUS_LEFT = 4
 STATUS_DISK_FAILED = 75
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -43,6 +44,8 @@ _EPILOG = f"""exit status:
   {STATUS_USAGE}   wrong arguments
   {STATUS_FOLDER}   the data folder cannot be used: not formatted, in use, damaged, foreign,
       of a newer format, or not writable
+  {STATUS_LEFT}   the unit left the cluster and nothing that the folder holds counts any more:
+      format it anew; the new one registers itself as a spare
   {STATUS_DISK_FAILED}  a write or fsync failed; nothing that waited for it was acknowledged
 
 examples:
@@ -58,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "format":
             return _format(options)
         return _start(options)
+    except LeftError as error:
+        return _complain(f"{options.folder}: {error}", STATUS_LEFT)
     except (FolderError, CorruptionError) as error:
         return _complain(f"{options.folder}: {error}", STATUS_FOLDER)
     except CorfuError as error:
@@ -206,7 +211,10 @@ def _start(options: argparse.Namespace) -> int:
         raise FolderError("no storage unit was formatted in this folder")
     boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
     with _locked(folder), asyncio.Runner(loop_factory=_new_loop) as runner:
-        return runner.run(_serve(options, boot_id))
+        # A unit that the layout left out goes on in place, as a new incarnation.
+        while (status := runner.run(_serve(options, boot_id))) is None:
+            pass
+        return status
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -226,7 +234,12 @@ def _link_settings(options: argparse.Namespace) -> LinkSettings:
     return LinkSettings()
 
 
-async def _serve(options: argparse.Namespace, boot_id: str) -> int:
+class _Reborn(Exception):  # noqa: N818 - no failure
+    """The folder has a new incarnation; the unit is to be started again on it."""
+
+
+async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
+    """Run the unit to its end; returns the exit status, None to run it again."""
     loop = asyncio.get_running_loop()
     try:
         datagrams = await bind_udp(options.listen.host, options.listen.port)
@@ -252,6 +265,7 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int:
         boot_id=boot_id,
         log=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
         on_fatal=end,
+        on_reborn=lambda: end(_Reborn()),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, None)
@@ -272,6 +286,10 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int:
         disk.close()
         return STATUS_CLEAN
     process.kill()
+    if isinstance(failure, _Reborn):
+        worker.close()
+        disk.close()
+        return None
     if isinstance(failure, OSError):
         # Never tried again: after a failed sync the system may call the lost pages clean.
         return _complain(f"{options.folder}: the disk failed: {failure}", STATUS_DISK_FAILED)

@@ -60,6 +60,9 @@ class UnitSettings:
     register_again_s: float = 30.0
     """How long an acknowledged registration is believed."""
 
+    unprobed_s: float = 2.0
+    """A unit that no replica has probed for so long asks whether it was left out of the layout."""
+
     sequencers: tuple[Address, ...] = ()
     """Replicas to register with before the first layout names them."""
 

@@ -25,6 +25,7 @@ from corfu.messages import (
     Pong,
     Probe,
     Read,
+    Rebuild,
     Resolve,
     Seal,
     TrimTo,
@@ -34,13 +35,14 @@ from corfu.ports import DiskOperation, Remove
 from corfu.types import Address, Incarnation
 
 from .context import Context
-from .control import Control
+from .control import Control, ControlRequest
 from .copies import Copies
 from .fills import Fills
 from .index_file import encode_index, index_name
 from .loads import Loads
 from .neighbours import Neighbours
 from .reads import Reads
+from .rebuild import Rebuilds
 from .repair import Repair
 from .settings import UnitSettings
 from .store import Store
@@ -91,7 +93,10 @@ class StorageUnit:
             silent=self._neighbours.silent,
         )
         self._repair = Repair(context, self._control, self._copies)
+        self._rebuilds = Rebuilds(context, self._copies)
         self._reclaim_at = 0.0
+        self.probed_at: float | None = None
+        """When a replica last probed this unit: a layout, or the list of spares, has it."""
         self.ignored = 0
         """Messages that no unit takes: late replies, and what was sent to the wrong process."""
 
@@ -213,16 +218,14 @@ class StorageUnit:
                 return []
             case Inspect():
                 return self._repair.inspect(message, sender)
-            case Seal() | Install() | TrimTo() | Probe() | Resolve():
+            case Seal() | Install() | TrimTo() | Probe() | Resolve() | Rebuild():
                 misdirected = self._control.misdirected(message, sender)
                 return misdirected or self._order(message, sender, now)
             case _:
                 self.ignored += 1
                 return []
 
-    def _order(
-        self, message: Seal | Install | TrimTo | Probe | Resolve, sender: Address, now: float
-    ) -> list[Effect]:
+    def _order(self, message: ControlRequest, sender: Address, now: float) -> list[Effect]:
         match message:
             case Seal():
                 return self._control.seal(message, sender)
@@ -231,6 +234,9 @@ class StorageUnit:
             case TrimTo():
                 return self._control.trim(message, sender)
             case Probe():
+                self.probed_at = now
                 return self._control.probe(message, sender, now)
             case Resolve():
                 return self._repair.resolve(message, sender, now)
+            case Rebuild():
+                return self._rebuilds.rebuild(message, sender, now)

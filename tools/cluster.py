@@ -51,6 +51,7 @@ class Shape:
     sequencers: int = 3
     chains: int = 2
     replicas: int = 3
+    spares: int = 0
     sync: SyncMode = SyncMode.ALWAYS
 
     def __post_init__(self) -> None:
@@ -58,18 +59,25 @@ class Shape:
             raise CommandError("--sequencers must be 1, 3 or 5", Status.USAGE)
         if not 1 <= self.chains <= 32 or not 1 <= self.replicas <= 8:
             raise CommandError("--chains must be 1 to 32, --replicas 1 to 8", Status.USAGE)
-        last = self.base_port + self.sequencers + self.chains * self.replicas - 1
+        if not 0 <= self.spares <= 32:
+            raise CommandError("--spares must be 0 to 32", Status.USAGE)
+        last = self.base_port + self.sequencers + self.units - 1
         if self.base_port < 1 or last > 65535:
             raise CommandError("--base-port must leave all ports in 1 to 65535", Status.USAGE)
+
+    @property
+    def units(self) -> int:
+        """How many storage units there are, spares and all."""
+        return self.chains * self.replicas + self.spares
 
     def sequencer_addresses(self) -> dict[int, Address]:
         """Return each replica's address by its id."""
         return {i + 1: Address(HOST, self.base_port + i) for i in range(self.sequencers)}
 
     def unit_addresses(self) -> dict[int, Address]:
-        """Return each storage unit's address by its id."""
+        """Return each storage unit's address by its id; the spares come last."""
         first = self.base_port + self.sequencers
-        return {i + 1: Address(HOST, first + i) for i in range(self.chains * self.replicas)}
+        return {i + 1: Address(HOST, first + i) for i in range(self.units)}
 
     def chain_units(self) -> list[list[int]]:
         """Return the unit ids of each chain, head first."""

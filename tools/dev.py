@@ -29,6 +29,7 @@ EPILOG = """\
 Examples:
   corfu dev                               3 replicas, 2 chains of 3 units, data in ./corfu-dev
   corfu dev --data /tmp/log --sync os     faster: acknowledged from the page cache
+  corfu dev --spares 2                    a dead unit's place is taken without your doing
   corfu dev --sequencers 1 --chains 1 --replicas 1
   corfu dev -- python my_program.py       run a program with CORFU_CLUSTER set, then stop
 
@@ -59,6 +60,12 @@ output of each goes to DIR/<role>-<id>.log.
 @click.option("--chains", type=int, metavar="N", help="Chains.  [default: 2]")
 @click.option("--replicas", type=int, metavar="N", help="Units in each chain.  [default: 3]")
 @click.option(
+    "--spares",
+    type=int,
+    metavar="N",
+    help="Units that take the place of those that fail.  [default: 0]",
+)
+@click.option(
     "--sync",
     type=click.Choice([mode.value for mode in SyncMode]),
     help="What an acknowledged append has reached: fsynced disks, or page caches (os).  "
@@ -71,6 +78,7 @@ def dev(
     sequencers: int | None,
     chains: int | None,
     replicas: int | None,
+    spares: int | None,
     sync: str | None,
     command: tuple[str, ...],
 ) -> None:
@@ -80,6 +88,7 @@ def dev(
         "sequencers": sequencers,
         "chains": chains,
         "replicas": replicas,
+        "spares": spares,
         "sync": None if sync is None else SyncMode(sync),
     }
     if command and shutil.which(command[0]) is None:
@@ -166,10 +175,11 @@ async def _start(cluster: LocalCluster) -> int:
 
 def _announce(cluster: LocalCluster, *, quiet: bool) -> None:
     shape = cluster.shape
+    spares = f" and {shape.spares} spares" if shape.spares else ""
     # A command's own output must stay alone on stdout.
     click.echo(
         f"cluster {cluster.cluster}: {shape.sequencers} replicas, {shape.chains} chains of "
-        f"{shape.replicas} units, sync {shape.sync}, data in {cluster.folder}",
+        f"{shape.replicas} units{spares}, sync {shape.sync}, data in {cluster.folder}",
         err=quiet,
     )
     if not quiet:

@@ -30,25 +30,28 @@ def format_folders(
 ) -> None:
     """Format one folder for each replica and unit, all of one new cluster.
 
+    Units that stand in no chain are spares: the cluster hears of them when they start.
+
     Raises:
         OSError: no space, or a folder cannot be written.
     """
     cluster = ClusterId(os.urandom(8))
+    all_units = tuple(
+        Unit(UnitId(id_), Incarnation(os.urandom(16)), address) for id_, address in units.items()
+    )
+    members = {id_ for chain in chains for id_ in chain}
     bootstrap = Bootstrap(
         cluster=cluster,
         replicas=tuple(
             Replica(ReplicaId(id_), Incarnation(os.urandom(16)), address)
             for id_, address in sequencers.items()
         ),
-        units=tuple(
-            Unit(UnitId(id_), Incarnation(os.urandom(16)), address)
-            for id_, address in units.items()
-        ),
+        units=tuple(unit for unit in all_units if unit.id in members),
         chains=tuple(tuple(UnitId(id_) for id_ in chain) for chain in chains),
         sync=sync,
         min_replicas=min(CHAIN_UNITS_MIN, *(len(chain) for chain in chains)),
     )
-    for unit in bootstrap.units:
+    for unit in all_units:
         with _new_disk(folder / f"storage-{unit.id}") as disk:
             format_unit(
                 disk,

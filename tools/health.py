@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from corfu.messages import StatusIs, UnitStatus
-from corfu.types import Address, Range, ReplicaId, UnitId
+from corfu.messages import RebuildStatus, StatusIs, UnitStatus
+from corfu.types import Address, Range, ReplicaId
 
 SILENT_MS = 2000
 """A unit or replica not heard for longer counts as down; probes go out several times a second."""
@@ -59,7 +59,12 @@ def assess(asked: Sequence[Address], answers: Sequence[StatusIs]) -> Health:
         *(problem for unit in best.units for problem in _unit_problems(best, unit)),
         *([] if best.pending_epoch is None else [f"epoch {best.pending_epoch} is being made"]),
         *([] if any(best.layout.open_segment.chains) else ["no chain takes appends"]),
-        *(f"chain {number} has only {len(chain)} units" for number, chain in _short_chains(best)),
+        *_short_chains(best),
+        *(
+            f"unit {each.unit} is being rebuilt: offsets {each.start} to {each.end - 1}, "
+            f"{_percent(each)} %"
+            for each in best.rebuilds
+        ),
         *(f"lost: {_range(lost)}" for lost in best.lost),
     ]
     return Health(best, leader, replicas, tuple(problems))
@@ -92,19 +97,30 @@ def _unit_problems(best: StatusIs, unit: UnitStatus) -> list[str]:
         "has restarted and waits for a new epoch": unit.restarted,
         "holds records in doubt": unit.doubt,
         "takes no writes: it saw a conflict": unit.frozen,
-        f"is still in epoch {unit.epoch}": unit.epoch < best.layout.epoch,
+        # A spare is in no epoch before it gets a place.
+        f"is still in epoch {unit.epoch}": unit.epoch < best.layout.epoch
+        and any(each.id == unit.unit for each in best.layout.units),
         f"has only {unit.free_bytes >> 20} MiB of free disk": unit.free_bytes < FREE_BYTES_MIN,
     }
     return [f"{name} {what}" for what, holds in said.items() if holds]
 
 
-def _short_chains(best: StatusIs) -> list[tuple[int, tuple[UnitId, ...]]]:
-    chains = best.layout.open_segment.chains
-    return [
-        (number, chain)
+def _short_chains(best: StatusIs) -> list[str]:
+    """Return what the open segment lacks of full redundancy."""
+    chains, wanted = best.layout.open_segment.chains, best.wanted_replicas
+    found = [
+        f"chain {number} has {len(chain)} units instead of {wanted}"
         for number, chain in enumerate(chains)
-        if len(chain) < best.layout.min_replicas
+        if len(chain) < wanted
     ]
+    if 0 < len(chains) < best.wanted_chains:
+        found.append(f"{best.wanted_chains - len(chains)} chains take no appends: too few units")
+    return found
+
+
+def _percent(rebuild: RebuildStatus) -> int:
+    done, all_ = rebuild.reached - rebuild.start, rebuild.end - rebuild.start
+    return 100 * done // all_
 
 
 def _range(offsets: Range) -> str:

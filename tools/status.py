@@ -92,6 +92,11 @@ def as_json(health: Health) -> dict[str, object]:
             }
             for segment in best.layout.segments
         ],
+        "wanted": {"chains": best.wanted_chains, "replicas": best.wanted_replicas},
+        "rebuilds": [
+            {"unit": each.unit, "start": each.start, "end": each.end, "reached": each.reached}
+            for each in best.rebuilds
+        ],
         "lost": [list(lost) for lost in best.lost],
     }
 
@@ -142,7 +147,10 @@ def _unit_table(health: Health) -> Table:
         for index, id_ in enumerate(chain)
     ]
     in_chains = {id_ for _, id_ in places}
-    places += [("-", id_) for id_ in units if id_ not in in_chains]
+    listed = {unit.id for unit in layout.units}
+    places += [
+        ("old entries" if id_ in listed else "spare", id_) for id_ in units if id_ not in in_chains
+    ]
     for place, id_ in places:
         unit = units.get(id_)
         address: Address = layout.unit(id_).address if unit is None else unit.address

@@ -142,6 +142,7 @@ def recover(
     replay: Replay,
     opening: Opening,
     skip: Callable[[int], bool] = lambda serial: False,
+    clip: Callable[[RecordHeader, int], RecordHeader] = lambda header, bound: header,
 ) -> Recovered:
     """Bring back every record that counts, durably, each exactly once.
 
@@ -158,13 +159,15 @@ def recover(
         skip: Whether the owner has an index of the finished file with that serial and does not
             need its records. Not asked when the newest file's start is damaged: then the owner's
             small state is taken from the older files, too.
+        clip: Shortens a record that an earlier incarnation wrote, and that begins below its
+            bound, to what of it lies below.
 
     Raises:
         JournalLostError: No journal file counts.
         ForeignFileError: A file belongs to another cluster, owner or unknown incarnation.
         OSError: From the disk; recover again, in a new process.
     """
-    return _Recovery(disk, identity, settings, replay, opening, skip).run()
+    return _Recovery(disk, identity, settings, replay, opening, skip, clip).run()
 
 
 class _Recovery:
@@ -176,6 +179,7 @@ class _Recovery:
         replay: Replay,
         opening: Opening,
         skip: Callable[[int], bool],
+        clip: Callable[[RecordHeader, int], RecordHeader],
     ) -> None:
         self._disk = disk
         self._identity = identity
@@ -183,6 +187,7 @@ class _Recovery:
         self._replay = replay
         self._opening = opening
         self._skip = skip
+        self._clip = clip
         self._folder = JournalFolder(disk, identity, settings)
         self._bounds: Mapping[Incarnation, int | None] = identity.bounds()
         self._live: dict[int, LiveFile] = {}
@@ -288,7 +293,7 @@ class _Recovery:
                 continue
             elif record.sound:
                 place = Place(file.serial, record.position, record.length)
-                self._replay(place, header, body_in(file, record))
+                self._replay(place, self._clipped(file, header), body_in(file, record))
             else:
                 self._damage.append(Damage(name, record.position, header))
         if not doubt_only:
@@ -344,7 +349,7 @@ class _Recovery:
             self._doubt_unknown = True
 
     def _keep(self, journal: Journal, base: StoredFile, record: FoundRecord) -> None:
-        header = record.header
+        header = self._clipped(base, record.header)
         body = body_in(base, record)
         place = Place(base.serial, record.position, record.length)
         if not header.opening:
@@ -372,6 +377,10 @@ class _Recovery:
             return False
         first, last = self._doubt_serials
         return first <= serial <= last
+
+    def _clipped(self, file: StoredFile, header: RecordHeader) -> RecordHeader:
+        bound = self._bounds[file.incarnation]
+        return header if bound is None else self._clip(header, bound)
 
     def _counts(self, file: StoredFile, header: RecordHeader) -> bool:
         """Return whether a record is below the bound of the incarnation that wrote it."""

@@ -50,6 +50,7 @@ from corfu.messages.sequencer import (
     Grant,
     LayoutIs,
     NotLeader,
+    RebuildStatus,
     Register,
     Registered,
     Rejected,
@@ -72,6 +73,9 @@ from corfu.messages.units import (
     Pong,
     Probe,
     Probed,
+    Rebuild,
+    RebuildDone,
+    RebuildItem,
     Resolution,
     Resolve,
     Resolved,
@@ -110,6 +114,8 @@ UnitMessage = (
     | Inspected
     | Resolve
     | Resolved
+    | Rebuild
+    | RebuildDone
     | Ping
     | Pong
 )
@@ -173,6 +179,8 @@ KINDS: dict[int, type[Message]] = {
     43: Resolved,
     44: Ping,
     45: Pong,
+    46: Rebuild,
+    47: RebuildDone,
     64: GetToken,
     65: Grant,
     66: GetTail,
@@ -204,7 +212,7 @@ KIND_OF: dict[type[Message], int] = {message: number for number, message in KIND
 REPLIES: frozenset[type[Message]] = frozenset(
     {
         *(Written, AlreadyWritten, Filled, NotWritten, Entries, WrongEpoch, Refused),
-        *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, Pong),
+        *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, RebuildDone, Pong),
         *(Grant, TailIs, LayoutIs, NotLeader, Rejected, Registered, TrimReached, StatusIs),
     }
 )
@@ -262,6 +270,10 @@ __all__ = [
     "Promise",
     "Read",
     "Reason",
+    "Rebuild",
+    "RebuildDone",
+    "RebuildItem",
+    "RebuildStatus",
     "Refused",
     "Register",
     "Registered",

@@ -114,13 +114,17 @@ class Nack:
 
 @dataclass(frozen=True, slots=True)
 class UnitView:
-    """How long ago a replica last heard a unit, for the leader's decision; None: not yet."""
+    """How long ago a replica last heard a unit, for the leader's decision; None: not yet.
+
+    `dead`: it has missed the unit for so long that, for its part, the unit may be dropped.
+    """
 
     unit: UnitId
     incarnation: Incarnation
     heard_ms: int | None
     restarted: bool
     doubt: bool
+    dead: bool
 
 
 @dataclass(frozen=True, slots=True)

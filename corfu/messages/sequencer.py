@@ -145,14 +145,16 @@ class Register:
 class Registered:
     """Answer to `Register`. `member` tells if the active layout lists exactly this unit.
 
-    `address_differs`: the layout has it at another address. `bound`: for an incarnation that
-    left, the offset below which its records count; None if it has none.
+    `address_differs`: the layout has it at another address. `left`: this incarnation stood in a
+    layout and does no more; then `bound` is the offset below which its records count, None if
+    none do.
     """
 
     request: RequestId
     epoch: Epoch
     member: bool
     address_differs: bool
+    left: bool
     bound: Offset | None
 
 
@@ -207,8 +209,21 @@ class ReplicaStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RebuildStatus:
+    """A rebuild of `[start, end)` of one chain at a unit; `reached`: all below is copied."""
+
+    unit: UnitId
+    start: Offset
+    end: Offset
+    reached: Offset
+
+
+@dataclass(frozen=True, slots=True)
 class StatusIs:
-    """A replica's answer to `GetStatus`; `granting` tells if it is a leader that grants tokens."""
+    """A replica's answer to `GetStatus`; `granting` tells if it is a leader that grants tokens.
+
+    `wanted_chains` and `wanted_replicas`: what full redundancy would be.
+    """
 
     request: RequestId
     replica: ReplicaId
@@ -225,3 +240,6 @@ class StatusIs:
     lost: tuple[Range, ...]
     units: tuple[UnitStatus, ...]
     replicas: tuple[ReplicaStatus, ...]
+    wanted_chains: int
+    wanted_replicas: int
+    rebuilds: tuple[RebuildStatus, ...]

@@ -253,6 +253,47 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class RebuildItem:
+    """What a chain holds at one offset.
+
+    DATA with its id and digest, and a unit to copy it from; JUNK or LOST with `JUNK_ID`, 0, None.
+    """
+
+    offset: Offset
+    state: State
+    entry_id: EntryId
+    digest: Digest
+    source: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Leader to a unit that is being rebuilt: make what you hold equal to `items`.
+
+    They are all that a chain holds in some closed range below `closed_until` and not below
+    `trim_mark`. Answered by `RebuildDone`, or `Refused`, or `WrongEpoch`.
+    """
+
+    request: RequestId
+    epoch: Epoch
+    unit: UnitId
+    incarnation: Incarnation
+    trim_mark: Offset
+    closed_until: Offset
+    items: tuple[RebuildItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildDone:
+    """Unit to leader: all items of the `Rebuild` are durably held. `copied_bytes` were copied."""
+
+    request: RequestId
+    unit: UnitId
+    incarnation: Incarnation
+    copied_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Unit to the next unit of one of its chains."""
 
@@ -280,6 +321,9 @@ __all__ = [
     "Probe",
     "Probed",
     "Reason",
+    "Rebuild",
+    "RebuildDone",
+    "RebuildItem",
     "Resolution",
     "Resolve",
     "Resolved",

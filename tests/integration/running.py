@@ -140,11 +140,17 @@ def dev(folder: Path, *options: str) -> Iterator[Dev]:
 
 @contextlib.asynccontextmanager
 async def local_cluster(
-    folder: Path, *, sequencers: int = 3, chains: int = 2, replicas: int = 3
+    folder: Path, *, sequencers: int = 3, chains: int = 2, replicas: int = 3, spares: int = 0
 ) -> AsyncIterator[LocalCluster]:
     """Run a cluster whose processes the test kills and restarts itself."""
-    base_port = free_base_port(sequencers + chains * replicas)
-    shape = Shape(base_port=base_port, sequencers=sequencers, chains=chains, replicas=replicas)
+    base_port = free_base_port(sequencers + chains * replicas + spares)
+    shape = Shape(
+        base_port=base_port,
+        sequencers=sequencers,
+        chains=chains,
+        replicas=replicas,
+        spares=spares,
+    )
     cluster = open_cluster(folder, lambda known: known or shape)
     try:
         await cluster.start()

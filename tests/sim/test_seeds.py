@@ -15,6 +15,8 @@ from corfu.tools.sim.run import simulate
 
 SEEDS = 320
 BATCH = 16
+FAILED_ONCE = (3075,)
+"""3075: a cluster that lost its first units before its first entry never took appends again."""
 
 
 @pytest.mark.timeout(300)
@@ -25,6 +27,11 @@ def test_simulate_seeds_break_no_rule(first: int) -> None:
         assert report.problem is None, (
             f"{report.problem}\nreplay: corfu simulate --seeds 1 --start {seed} --trace"
         )
+
+
+@pytest.mark.parametrize("seed", FAILED_ONCE)
+def test_simulate_seed_that_once_failed_breaks_no_rule(seed: int) -> None:
+    assert simulate(seed).problem is None
 
 
 def test_simulate_same_seed_in_other_process_gives_same_trace() -> None:

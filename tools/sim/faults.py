@@ -7,10 +7,13 @@ import dataclasses
 import random
 from collections.abc import Callable, Coroutine
 
+from corfu.layout import Layout
+from corfu.storage_units.process import UnitProcess
 from corfu.tools.sim.disk import Crashed
 from corfu.tools.sim.network import NetworkSettings
 from corfu.tools.sim.options import CALM
 from corfu.tools.sim.world import Host, World
+from corfu.types import UnitId
 
 CAPTURE_EACH_MAX = 8
 _KIND_AT = 3
@@ -44,6 +47,9 @@ class Nemesis:
             "late": self._late,
             "leader_blink": self._leader_blink,
             "failed_sync": self._failed_sync,
+            "long_absence": self._long_absence,
+            "wipe": self._wipe,
+            "cut_between_units": self._cut_between_units,
         }
 
     def begin(self) -> None:
@@ -211,6 +217,57 @@ class Nemesis:
         await asyncio.sleep(self._rng.uniform(0, 1))
         host.disk.mend()
         await self._restart(host)
+
+    async def _long_absence(self) -> None:
+        """A unit is away for longer than it takes to be left out of the layout."""
+        host = self._rng.choice(self._world.units)
+        host.kill()
+        await asyncio.sleep(self._rng.uniform(1, 6))
+        await self._restart(host)
+
+    async def _wipe(self) -> None:
+        """An operator replaces a unit's disk, while all that it holds is elsewhere, too."""
+        host = self._rng.choice(self._world.units)
+        if not self._replaceable(host):
+            return
+        self._world.wipe(host)
+        await self._restart(host)
+
+    def _replaceable(self, host: Host) -> bool:
+        """Tell whether every chain of a unit has another one that is there, and stays."""
+        world = self._world
+        states = world.states()
+        if len(states) < len(world.replicas) or any(state.intent for state in states):
+            return False
+        if len({state.active.epoch for state in states}) > 1:
+            return False
+        layout = states[0].active
+        number = world.units.index(host) + 1
+        return all(
+            any(self._holds(layout, id_) for id_ in chain if id_ != number)
+            for segment in layout.segments
+            for chain in segment.chains
+            if number in chain
+        )
+
+    def _holds(self, layout: Layout, id_: UnitId) -> bool:
+        host = self._world.units[id_ - 1]
+        process = host.process
+        if not isinstance(process, UnitProcess) or host.paused:
+            return False
+        standing = process.core.store.standing
+        return standing.served and standing.incarnation == layout.unit(id_).incarnation
+
+    async def _cut_between_units(self) -> None:
+        """Two units cannot reach each other, though both reach everybody else."""
+        if len(self._world.units) < 2:
+            return
+        network = self._world.network
+        one, other = self._rng.sample(self._world.units, 2)
+        network.partition([one.address], [other.address])
+        await asyncio.sleep(self._rng.uniform(0.5, 5))
+        network.unblock([one.address], [other.address])
+        network.unblock([other.address], [one.address])
 
     async def _late(self) -> None:
         """Send an old datagram of each kind again, from epochs ago."""

@@ -17,6 +17,7 @@ class Options:
     replicas: int = 3
     chains: int = 2
     units_per_chain: int = 3
+    spares: int = 1
     clients: int = 3
     appenders: int = 2
     """Concurrent appending tasks of each client."""
@@ -24,8 +25,12 @@ class Options:
     seconds: float = 6.0
     """How long the workload runs with faults, before everything is healed."""
 
-    settle_s: float = 60.0
-    """How long the healed cluster may take to finish every operation and to be read whole."""
+    settle_s: float = 120.0
+    """How long the healed cluster may take to finish every operation, to have its full redundancy
+    back, and to be read whole."""
+
+    change_gap_s: float = 10.0
+    boot_grace_s: float = 30.0
 
     append_gap_s: float = 0.02
     read_gap_s: float = 0.05
@@ -52,6 +57,9 @@ class Options:
         "late",
         "leader_blink",
         "failed_sync",
+        "long_absence",
+        "wipe",
+        "cut_between_units",
     )
     network: NetworkSettings = field(default_factory=NetworkSettings)
     latency: DiskLatency = field(default_factory=DiskLatency)
@@ -86,6 +94,7 @@ def draw(seed: int) -> Options:
         replicas=rng.choice((1, 3, 3, 3, 5)),
         chains=rng.choice((1, 2, 2, 3)),
         units_per_chain=rng.choice((1, 2, 3, 3)),
+        spares=rng.choice((0, 0, 1, 2)),
         clients=rng.randint(1, 3),
         appenders=rng.randint(1, 3),
         append_gap_s=rng.choice((0.01, 0.03, 0.1)),
@@ -99,4 +108,6 @@ def draw(seed: int) -> Options:
         datagram_bytes_max=rng.choice((1200, 1200, 32 << 10)),
         window_offsets_min=rng.choice((4, 32, 256)),
         snapshot_slots=rng.choice((8, 64, 1000)),
+        change_gap_s=rng.choice((0.5, 3.0, 10.0)),
+        boot_grace_s=rng.choice((3.0, 30.0)),
     )

@@ -11,6 +11,7 @@ from corfu.errors import LostError, TrimmedError
 from corfu.messages import Inspect, Inspected, InspectedOffset
 from corfu.runtime.driver import Driver
 from corfu.sequencer.process import ReplicaProcess
+from corfu.sequencer.state import State as ReplicaState
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.history import FinalLog
 from corfu.tools.sim.faults import Nemesis
@@ -95,11 +96,12 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
             for workload, _task in workloads:
                 workload.end()
             await asyncio.gather(*(task for _, task in workloads))
+            await _redundancy(world)
             final = await _read_whole(world)
             world.check()
             await _compare_units(world, final)
     except TimeoutError:
-        pending = ", ".join(world.loop.pending())
+        pending = ", ".join([*world.loop.pending(), _lacking(world) or "all redundant"])
         raise RuleBroken(f"liveness: not settled in {options.settle_s} s: {pending}") from None
     _compare_replicas(world)
     violations = check(recorder.history, final, options=CheckOptions(allow_lost_unshown=True))
@@ -163,22 +165,52 @@ async def _scan(
     return tail
 
 
+def _newest(world: World) -> ReplicaState:
+    """Return the applied state with the newest layout."""
+    return max(world.states(), key=lambda state: state.active.epoch)
+
+
+async def _redundancy(world: World) -> None:
+    """Wait until every chain of every segment has its full width again."""
+    while (lacking := _lacking(world)) is not None:
+        await asyncio.sleep(0.25)
+        world.check()
+        world.loop.note("lacking", lacking)
+
+
+def _lacking(world: World) -> str | None:
+    state = _newest(world)
+    width, layout = world.options.units_per_chain, state.active
+    if state.intent is not None:
+        return "an intent is pending"
+    if len(layout.open_segment.chains) < world.options.chains:
+        return f"{len(layout.open_segment.chains)} open chains"
+    for segment in layout.segments:
+        for chain in segment.chains:
+            if len(chain) < width:
+                return f"chain {chain} of the segment at {segment.start}"
+    return None
+
+
 async def _compare_units(world: World, final: FinalLog) -> None:
     """Every unit of a chain holds, durably, exactly what the log showed."""
     lost = {offset for start, end in final.lost for offset in range(start, end)}
     _log, driver, _group = world.client()
     driver.link.cluster = world.cluster
-    for host in world.units:
-        held = await _inspect(driver, host.address, final)
-        number = world.units.index(host)
-        chain = number // world.options.units_per_chain
-        for offset in range(final.trimmed_below, final.tail):
-            if offset % world.options.chains != chain or offset in lost:
-                continue
-            state = held[offset].state if offset in held else State.EMPTY
-            wanted = State.JUNK if offset in final.junk else State.DATA
-            if state is not wanted:
-                raise RuleBroken(f"{host.name} has {state.name} at {offset}, not {wanted.name}")
+    layout = _newest(world).active
+    for unit in layout.units:
+        held = await _inspect(driver, unit.address, final)
+        for segment in layout.segments:
+            end = final.tail if segment.end is None else min(segment.end, final.tail)
+            for offset in range(max(segment.start, final.trimmed_below), end):
+                if offset in lost or unit.id not in segment.chain_of(Offset(offset)):
+                    continue
+                state = held[offset].state if offset in held else State.EMPTY
+                wanted = State.JUNK if offset in final.junk else State.DATA
+                if state is not wanted:
+                    raise RuleBroken(
+                        f"unit {unit.id} has {state.name} at {offset}, not {wanted.name}"
+                    )
 
 
 async def _inspect(driver: Driver, address: Address, final: FinalLog) -> dict[int, InspectedOffset]:

@@ -20,6 +20,7 @@ from corfu.runtime.driver import Driver
 from corfu.sequencer.bootstrap import Bootstrap
 from corfu.sequencer.process import ReplicaProcess, format_replica
 from corfu.sequencer.settings import SequencerSettings
+from corfu.sequencer.state import State
 from corfu.storage_units.process import UnitProcess, format_unit
 from corfu.storage_units.settings import UnitSettings
 from corfu.tools.sim.disk import Crashed, SimDisk
@@ -144,6 +145,15 @@ class Host:
         # Not from within its own callback: the process has to be out of its context.
         self.world.loop.call_soon(self.kill, context=self.world.network.context)
 
+    def reborn(self) -> None:
+        """The unit has a new incarnation: its process ends, and another one starts."""
+        self.world.note(self.name, "is reborn")
+        self.world.loop.call_soon(self._start_again, context=self.world.network.context)
+
+    def _start_again(self) -> None:
+        self.kill()
+        self.start()
+
     def say(self, text: str) -> None:
         """Take a line of the process's log."""
         self.log.append(f"{self.world.loop.time():.6f} {text}")
@@ -165,7 +175,7 @@ class World:
         self.events: list[str] = []
         self.cluster = ClusterId(self.entropy(8))
         self.replicas = [self._replica_host(n) for n in range(1, options.replicas + 1)]
-        count = options.chains * options.units_per_chain
+        count = options.chains * options.units_per_chain + options.spares
         self.units = [self._unit_host(n) for n in range(1, count + 1)]
         self._clients = 0
         self._format()
@@ -295,7 +305,30 @@ class World:
             boot_id=f"{host.name}-boot-{host.boot}",
             log=host.say,
             on_fatal=host.fatal,
+            on_reborn=host.reborn,
         )
+
+    def wipe(self, host: Host) -> None:
+        """Empty a unit's disk and format it anew, as an operator does with a new disk."""
+        host.kill()
+        self.note(host.name, "is wiped and formatted")
+        host.disk = SimDisk()
+        format_unit(
+            host.disk,
+            cluster=self.cluster,
+            unit=UnitId(self.units.index(host) + 1),
+            incarnation=Incarnation(self.entropy(16)),
+            sync=self.options.sync,
+            settings=self._unit_settings(),
+        )
+
+    def states(self) -> list[State]:
+        """Return the applied states of the replicas that run."""
+        return [
+            host.process.core.state
+            for host in self.replicas
+            if isinstance(host.process, ReplicaProcess)
+        ]
 
     def _sequencer_settings(self) -> SequencerSettings:
         options = self.options
@@ -303,6 +336,8 @@ class World:
             journal=JournalSettings(file_bytes=options.replica_journal_bytes),
             link=self.link_settings(),
             window_offsets_min=options.window_offsets_min,
+            change_gap_s=options.change_gap_s,
+            boot_grace_s=options.boot_grace_s,
             snapshot_slots=options.snapshot_slots,
         )
 
@@ -327,12 +362,13 @@ class World:
         width = options.units_per_chain
         chains = tuple(
             tuple(unit.id for unit in units[first : first + width])
-            for first in range(0, len(units), width)
+            for first in range(0, options.chains * width, width)
         )
+        members = units[: options.chains * width]
         bootstrap = Bootstrap(
             cluster=self.cluster,
             replicas=replicas,
-            units=units,
+            units=members,
             chains=chains,
             sync=options.sync,
             min_replicas=min(2, width),

@@ -277,7 +277,7 @@ def test_rebuilt_unit_may_stand_last_in_the_old_chain() -> None:
     )  # fmt: skip
     joined = proposal(state, chains_below=(chains((1, 2, 7)), chains((1, 2, 7))))
     bad(state, joined, "not rebuilt")
-    rebuilt = RecordRebuilt(Epoch(2), UnitId(7), unit(7).incarnation, Offset(0), Offset(100))
+    rebuilt = RecordRebuilt(Epoch(2), UnitId(7), unit(7).incarnation, Offset(0), Offset(100), 1, 0)
     bad(state, rebuilt, "closed_until")
     state = good(state, CloseUntil(Epoch(2), Offset(100)))
     state = good(state, rebuilt)
@@ -436,7 +436,7 @@ def test_command_of_every_kind_survives_its_encoding() -> None:
         TrimTo(Offset(1)),
         RegisterUnit(unit(1)),
         DeclareLost(Epoch(1), (Range(Offset(1), Offset(2)),)),
-        RecordRebuilt(Epoch(1), UnitId(1), unit(1).incarnation, Offset(0), Offset(1)),
+        RecordRebuilt(Epoch(1), UnitId(1), unit(1).incarnation, Offset(0), Offset(1), 1, 0),
     ]
     assert {type(command) for command in commands} == set(KINDS.values())
     for command in commands:
@@ -522,7 +522,10 @@ def test_successor_keeps_every_offset_below_its_first_with_a_part_of_its_old_cha
             some = old.units[first % len(old.units)]
             segment = old.segments[second % len(old.segments)]
             end = segment.end if segment.end is not None else state.closed_until
-            done = RecordRebuilt(epoch, some.id, some.incarnation, segment.start, Offset(end))
+            done = RecordRebuilt(
+                epoch, some.id, some.incarnation, segment.start, Offset(end),
+                max(1, len(segment.chains)), (first + second) % max(1, len(segment.chains)),
+            )  # fmt: skip
             state, _ = apply(state, done)
             continue
         rebuilt = state.rebuilt

@@ -39,7 +39,8 @@ def found(*answers: Sealed, state: State | None = None) -> list[str]:
     state = state if state is not None else activated(fresh(((1, 2), (3, 4))))
     pending = good(state, proposal(state))
     assert pending.intent is not None
-    return seal_problems(pending, pending.intent.layout, {a.unit: a for a in answers})
+    found = seal_problems(pending, pending.intent.layout, {a.unit: a for a in answers})
+    return [problem.text for problem in found]
 
 
 def test_seal_of_units_that_hold_the_same_shows_nothing() -> None:

@@ -249,6 +249,12 @@ def test_next_unit_is_pinged_and_its_silence_reported() -> None:
     bench.give(Pong(ping.message.request, UnitId(2)), second)
     bench.now = 0.8
     assert probed(bench).silent == ()
+    # A process that was stopped meanwhile has asked nobody: silence is counted in pings.
+    bench.now = 2.0
+    assert probed(bench).silent == ()
+    for _ in range(3):
+        bench.unit.tick(bench.now)
+        bench.now += 0.25
     bench.now = 2.4
     assert probed(bench).silent == (SilentUnit(UnitId(2), 2000),)
     # An answer from elsewhere proves nothing.

@@ -23,14 +23,20 @@ from corfu.messages import (
     Written,
 )
 from corfu.runtime.driver import Driver
-from corfu.storage_units.identity import FolderError, read_identity, write_identity
+from corfu.storage_units.identity import (
+    FolderError,
+    LeftError,
+    UnitIdentity,
+    read_identity,
+    write_identity,
+)
 from corfu.storage_units.process import UnitProcess, format_unit
 from corfu.storage_units.settings import UnitSettings
 from corfu.tools.sim.disk import SimDisk
 from corfu.tools.sim.disk_worker import DiskLatency, SimDiskWorker
 from corfu.tools.sim.loop import VirtualLoop
 from corfu.tools.sim.network import NetworkSettings, SimNetwork
-from corfu.types import Address, ClusterId, Epoch, Incarnation, Offset, RequestId, SyncMode
+from corfu.types import Address, ClusterId, Epoch, Incarnation, Offset, RequestId, State, SyncMode
 from tests.unit.storage_units.unit_bench import (
     CLUSTER,
     LEADER,
@@ -64,6 +70,8 @@ class Fake:
 
     registered: list[Unit] = field(default_factory=list)
     differs: bool = False
+    left: bool = False
+    bound: Offset | None = None
     driver: Driver | None = None
     journal: None = None
     deadline: None = None
@@ -72,7 +80,10 @@ class Fake:
         if isinstance(message, Register):
             assert self.driver is not None
             self.registered.append(message.unit)
-            reply = Registered(message.request, Epoch(1), True, self.differs, None)
+            left = self.left and message.unit == OWN
+            reply = Registered(
+                message.request, Epoch(1), not left, self.differs, left=left, bound=self.bound
+            )
             self.driver.send(sender, reply)
         return []
 
@@ -100,6 +111,8 @@ class Machine:
         self.network = SimNetwork(self.loop, self.rng, NetworkSettings())
         self.disk = disk
         self.lines: list[str] = []
+        self.failures: list[Exception] = []
+        self.reborn: list[UnitIdentity] = []
         self.worker = SimDiskWorker(disk, self.loop, self.rng, DiskLatency(), self._fatal)
         self.process = UnitProcess(
             disk=disk,
@@ -111,6 +124,8 @@ class Machine:
             settings=SETTINGS,
             boot_id=boot_id,
             log=self.lines.append,
+            on_fatal=self.failures.append,
+            on_reborn=lambda: self.reborn.append(read_identity(disk)),
         )
         self.fake = Fake()
         link = Link(
@@ -188,6 +203,54 @@ def test_process_at_another_address_than_the_layout_says_tells_the_operator() ->
     machine.loop.run(serve())
     assert len(machine.lines) == 1
     assert "elsewhere" in machine.lines[0]
+
+
+def test_process_left_out_while_it_was_stopped_becomes_a_new_incarnation() -> None:
+    disk = formatted()
+    machine = Machine(disk)
+
+    async def serve() -> None:
+        machine.process.start()
+        await machine.epoch()
+        for number in range(3):
+            token = (machine.new_request(), Epoch(1), Offset(number))
+            written = await machine.ask(Write(*token, entry_id(1 + number), Offset(9), b"hello"))
+            assert isinstance(written, Written)
+        # No replica probes it any more: that makes it ask.
+        machine.fake.left, machine.fake.bound = True, Offset(2)
+        await machine.replica.sleep(5.0)
+
+    machine.loop.run(serve())
+    machine.worker.stop()
+    assert machine.failures == []
+    (reborn,) = machine.reborn
+    assert reborn.incarnation != OWN.incarnation
+    assert [(e.incarnation, e.bound) for e in reborn.earlier] == [(OWN.incarnation, 2)]
+    again = Machine(disk)
+
+    async def look() -> None:
+        again.process.start()
+        store = again.process.core.store
+        held = [store.state(Offset(number)) for number in range(3)]
+        assert held == [State.DATA, State.DATA, State.EMPTY]
+        await again.process.drain()
+
+    again.loop.run(look())
+
+
+def test_process_that_left_without_a_bound_ends_and_says_what_to_do() -> None:
+    machine = Machine(formatted())
+    machine.fake.left = True
+
+    async def serve() -> None:
+        machine.process.start()
+        await machine.replica.sleep(2.0)
+
+    machine.loop.run(serve())
+    (error,) = machine.failures
+    assert isinstance(error, LeftError)
+    assert "format it anew" in str(error)
+    assert machine.reborn == []
 
 
 def test_os_mode_after_unclean_stop_under_another_boot_is_refused() -> None:

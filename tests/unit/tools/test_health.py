@@ -71,6 +71,9 @@ def _answer(replica: int, *, granting: bool = False) -> StatusIs:
         (),
         tuple(_unit(unit) for unit in UNITS),
         (),
+        1,
+        2,
+        (),
     )
 
 
@@ -111,7 +114,7 @@ def test_assess_of_short_chains_and_lost_offsets_says_so() -> None:
     short = replace(LAYOUT, segments=(Segment(Offset(0), None, ((UnitId(1),),)),))
     answer = replace(HEALTHY[0], layout=short, pending_epoch=Epoch(5))
     problems = assess(ASKED, [answer, *HEALTHY[1:]]).problems
-    assert problems == ("epoch 5 is being made", "chain 0 has only 1 units")
+    assert problems == ("epoch 5 is being made", "chain 0 has 1 units instead of 2")
 
 
 def test_leader_of_two_that_say_so_is_the_newer_epochs() -> None:
