@@ -15,7 +15,7 @@ import corfu
 from corfu.addresses import parse_addresses
 from corfu.errors import AppendError
 from corfu.tools.asking import ask_replicas
-from corfu.tools.cluster import LocalCluster, open_cluster
+from corfu.tools.cluster import LocalCluster, free_base_port, open_cluster
 from corfu.tools.health import leader_of
 from corfu.tools.processes import Process
 from tests.integration.running import DEADLINE_S, local_cluster
@@ -186,8 +186,8 @@ async def test_unit_of_another_cluster_at_a_units_address_is_not_taken_for_it(
     tmp_path: Path,
 ) -> None:
     async with local_cluster(tmp_path / "log", sequencers=1, chains=1, replicas=2) as cluster:
-        shape = cluster.shape
-        open_cluster(tmp_path / "other", lambda _: shape).close()
+        other = replace(cluster.shape, base_port=free_base_port(3))
+        open_cluster(tmp_path / "other", lambda _: other).close()
         async with Appending(cluster) as appending:
             await appending.more(10)
         rightful = cluster.process("storage", 2)
