@@ -7,6 +7,7 @@ cancels it when the ballot is lost.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -174,21 +175,22 @@ class LeaderTerm:
         """Make an epoch and serve it, again and again, until cancelled."""
         context = self._context
         maker = EpochMaker(context, Detector(context))
-        backoff = Backoff(context, eager=True)
+        backoffs: dict[str, tuple[Backoff, float]] = {}
         reason = "a new leader"
         try:
             while True:
                 sealed = await maker.make(reason)
                 self._served = ServedEpoch(context, context.state.active, sealed, maker)
-                begun_at = context.now()
                 reason = await self._served.run()
-                if context.now() - begun_at >= context.settings.stable_s:
-                    backoff.reset()
                 if context.state.active.epoch and maker.drops():
                     # What is dead stops appends anyway, and can leave only once.
                     continue
                 # At once the first time; a unit that restarts all the time must not stop all
-                # clients all the time.
+                # clients all the time. Units that restart one after the other are no such case.
+                backoff, last = backoffs.get(reason, (Backoff(context, eager=True), -math.inf))
+                if context.now() - last >= context.settings.stable_s:
+                    backoff.reset()
+                backoffs[reason] = (backoff, context.now())
                 await backoff.wait()
         finally:
             for task in self._trims.values():

@@ -145,6 +145,21 @@ def test_unit_restarted_gets_a_new_epoch_of_the_same_chains_at_once() -> None:
     in_world(steps)
 
 
+def test_units_restarted_one_after_the_other_each_get_their_epoch_at_once() -> None:
+    async def steps(world: World) -> None:
+        await leader(world)
+        for unit in world.units[:6]:
+            await asyncio.sleep(0.5)
+            before = epoch(world)
+            unit.kill()
+            unit.start()
+            async with asyncio.timeout(1.0):
+                while epoch(world) == before:  # noqa: ASYNC110 - virtual time
+                    await asyncio.sleep(0.01)
+
+    in_world(steps, chains=2, units_per_chain=3)
+
+
 def test_unit_in_a_crash_loop_does_not_make_an_epoch_each_time() -> None:
     async def steps(world: World) -> None:
         await leader(world)
