@@ -119,6 +119,10 @@ def _open_chains(
             elif len(opened) < state.wanted_chains:
                 at = index if len(chains) == state.wanted_chains else len(opened)
                 opened.insert(at, rest)
+            elif len(chains) == len(opened):
+                # All that stood in both chains is gone; the place tells the group.
+                rest = rest[: max(0, wanted - len(opened[index]))]
+                opened[index] += rest
             else:
                 continue
             used.update(rest)

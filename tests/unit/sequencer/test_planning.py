@@ -149,6 +149,17 @@ def test_sole_holder_of_old_entries_that_dies_stays_there_and_comes_back() -> No
     assert {unit_.id for unit_ in state.active.units} == {1, 7, 8}
 
 
+def test_holders_of_one_chains_entries_that_share_no_chain_find_each_other() -> None:
+    state = registered(activated(fresh(((1, 2), (3, 4)))), 7)
+    state = step(state, survey(dead=(4,), spares=(7,)))
+    state = good(state, CloseUntil(state.active.epoch, state.active.first_offset))
+    state = step(state, survey(dead=(3,)))
+    # Unit 3 alone has the oldest entries, unit 7 alone those after them.
+    assert state.active.open_segment.chains == chains((1, 2))
+    state = step(state, survey())
+    assert state.active.open_segment.chains == chains((1, 2), (7, 3))
+
+
 def test_chain_that_never_held_an_entry_begins_anew_from_spares() -> None:
     state = step(fresh(((1, 2),)), survey(dead=(1,)))
     state = step(registered(state, 7, 8, 9), survey(spares=(7, 8, 9)))
