@@ -43,6 +43,7 @@ class Context:
     settings: UnitSettings
     log: Callable[[str], None]
     free_bytes: int = 0
+    said_full: bool = False
 
     def not_served(self, message: DataRequest, to: Address) -> list[Effect] | None:
         """Return the answer to a request of an epoch that is not served; None if it is.
@@ -107,4 +108,10 @@ class Context:
     def no_room(self) -> Reason:
         """Return why there is no room: a full disk, or files that are not allocated yet."""
         full = self.free_bytes < self.settings.journal_file_bytes
+        if full and not self.said_full:
+            self.log(
+                f"the disk is full ({self.free_bytes >> 20} MiB left): entries are refused until "
+                "the log is trimmed or space is made"
+            )
+        self.said_full = full
         return Reason.NO_SPACE if full else Reason.BUSY

@@ -128,3 +128,9 @@ def test_later_unit_takes_what_the_head_took_last(monkeypatch: pytest.MonkeyPatc
             offset += 1
         taken[own] = offset
     assert taken[2] > taken[1] > 0
+
+
+def test_full_disk_is_said_once_in_the_log(full: tuple[Bench, int]) -> None:
+    bench, tail = full
+    bench.reply(write(tail, tail + 1, entry=bytes(400)))
+    assert sum("the disk is full" in line for line in bench.alarms) == 1
