@@ -5,23 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import errno
-import fcntl
-import ipaddress
 import os
 import random
 import secrets
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from corfu.config import LOOPBACK_DATAGRAM_BYTES_MAX, LinkSettings
 from corfu.errors import CorfuError, CorruptionError, UsageError
 from corfu.layout import Replica
 from corfu.ports import Disk
 from corfu.runtime.disk import FileDisk, ThreadDiskWorker
+from corfu.runtime.serving import LOCK_NAME, link_settings, locked, new_loop
 from corfu.runtime.udp import bind_udp
 from corfu.types import Address, Incarnation, ReplicaId, SyncMode
 
@@ -38,7 +34,6 @@ from .process import ReplicaProcess, format_replica
 from .settings import SequencerSettings
 from .storage import read_snapshot
 
-_LOCK_NAME = "lock"
 _MIN_REPLICAS = 2
 
 
@@ -127,38 +122,17 @@ def _incarnation(bootstrap: Bootstrap, id_: ReplicaId) -> Incarnation:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep every other process off the folder.
-
-    The lock is the system's, on an open file: it ends with the process, however that ends.
-    """
+    """Keep every other process off the folder of a replica."""
     if not (folder / IDENTITY_NAME).exists():
         # Never made anew here: a replica that forgot its votes would make two majorities possible.
         raise CorruptionError(IDENTITY_NAME, "no sequencer replica was formatted in this folder")
-    descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise CorruptionError(_LOCK_NAME, "in use by another process") from error
+    with locked(folder, CorruptionError(LOCK_NAME, "in use by another process")):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _start(options: argparse.Namespace) -> int:
-    with _locked(options.folder), asyncio.Runner(loop_factory=_new_loop) as runner:
+    with _locked(options.folder), asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_serve(options))
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        # Only faster: the standard loop does as well.
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def own_address(disk: Disk) -> Address:
@@ -173,15 +147,6 @@ def own_address(disk: Disk) -> Address:
         if (member.id, member.incarnation) == (identity.replica, identity.incarnation):
             return member.address
     raise CorruptionError(IDENTITY_NAME, "this replica is no member of its cluster any more")
-
-
-def _settings(options: argparse.Namespace, listen: Address) -> SequencerSettings:
-    link = LinkSettings()
-    if options.datagram_bytes is not None:
-        link = replace(link, datagram_bytes_max=options.datagram_bytes)
-    elif ipaddress.ip_address(listen.host).is_loopback:
-        link = replace(link, datagram_bytes_max=LOOPBACK_DATAGRAM_BYTES_MAX)
-    return SequencerSettings(link=link)
 
 
 async def _serve(options: argparse.Namespace) -> int:
@@ -206,7 +171,7 @@ async def _serve(options: argparse.Namespace) -> int:
         loop=loop,
         rng=random.SystemRandom(),
         entropy=os.urandom,
-        settings=_settings(options, listen),
+        settings=SequencerSettings(link=link_settings(listen.host, options.datagram_bytes)),
         log=_warn,
         on_fatal=end,
     )

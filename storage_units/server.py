@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import errno
-import fcntl
 import gc
 import ipaddress
 import os
@@ -18,9 +16,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from corfu.config import LOOPBACK_DATAGRAM_BYTES_MAX, LinkSettings
 from corfu.errors import CorfuError, CorruptionError
 from corfu.runtime.disk import FileDisk, ThreadDiskWorker
+from corfu.runtime.serving import link_settings, locked, new_loop
 from corfu.runtime.udp import bind_udp
 from corfu.types import Address, ClusterId, Incarnation, SyncMode, UnitId
 
@@ -36,7 +34,6 @@ STATUS_LEFT = 4
 STATUS_DISK_FAILED = 75
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_LOCK_NAME = "lock"
 
 _EPILOG = f"""exit status:
   {STATUS_CLEAN}   stopped cleanly (SIGTERM, SIGINT), or formatted
@@ -153,6 +150,10 @@ def _complain(text: str, status: int) -> int:
     return status
 
 
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
 def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
@@ -186,23 +187,11 @@ def _format(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep every other process off the folder.
-
-    The lock is the system's, on an open file: it ends with the process, however that ends.
-    """
+    """Keep every other process off the folder of a unit."""
     if not folder.is_dir():
         raise FolderError("no such folder; `corfu-storage format` makes one")
-    descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise FolderError("in use by another process") from error
+    with locked(folder, FolderError("in use by another process")):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _start(options: argparse.Namespace) -> int:
@@ -210,28 +199,11 @@ def _start(options: argparse.Namespace) -> int:
     if folder.is_dir() and not (folder / "identity").exists():
         raise FolderError("no storage unit was formatted in this folder")
     boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
-    with _locked(folder), asyncio.Runner(loop_factory=_new_loop) as runner:
+    with _locked(folder), asyncio.Runner(loop_factory=new_loop) as runner:
         # A unit that the layout left out goes on in place, as a new incarnation.
         while (status := runner.run(_serve(options, boot_id))) is None:
             pass
         return status
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        # Only faster: the standard loop does as well.
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-def _link_settings(options: argparse.Namespace) -> LinkSettings:
-    if options.datagram_bytes is not None:
-        return LinkSettings(datagram_bytes_max=options.datagram_bytes)
-    if ipaddress.ip_address(options.listen.host).is_loopback:
-        return LinkSettings(datagram_bytes_max=LOOPBACK_DATAGRAM_BYTES_MAX)
-    return LinkSettings()
 
 
 class _Reborn(Exception):  # noqa: N818 - no failure
@@ -242,7 +214,7 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
     """Run the unit to its end; returns the exit status, None to run it again."""
     loop = asyncio.get_running_loop()
     try:
-        datagrams = await bind_udp(options.listen.host, options.listen.port)
+        datagrams = await bind_udp(options.listen.host, options.listen.port, warn=_warn)
     except OSError as error:
         return _complain(f"{options.listen}: {error.strerror or error}", STATUS_REFUSED)
     disk = FileDisk(options.folder)
@@ -253,7 +225,8 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
             ended.set_result(error)
 
     worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, end)
-    settings = UnitSettings(sequencers=options.sequencers, link=_link_settings(options))
+    link = link_settings(options.listen.host, options.datagram_bytes)
+    settings = UnitSettings(sequencers=options.sequencers, link=link)
     process = UnitProcess(
         disk=disk,
         worker=worker,
@@ -263,7 +236,7 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
         entropy=os.urandom,
         settings=settings,
         boot_id=boot_id,
-        log=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
+        log=_warn,
         on_fatal=end,
         on_reborn=lambda: end(_Reborn()),
     )
