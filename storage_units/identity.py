@@ -56,6 +56,13 @@ class UnitIdentity:
     boot_id: str
     clean: bool
 
+    def may_have_lost(self, boot_id: str) -> bool:
+        """Tell whether a stop of the machine may have taken what the unit acknowledged.
+
+        In sync mode `os` that was in the page cache, which survives a kill of the process alone.
+        """
+        return self.sync is SyncMode.OS and not self.clean and self.boot_id != boot_id
+
     def reborn(self, incarnation: Incarnation, bound: Offset) -> UnitIdentity:
         """Return the same folder under a new incarnation; below `bound` the old one counts.
 

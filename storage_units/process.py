@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 
 from corfu.errors import CorruptionError
 from corfu.journal.format import JournalError
 from corfu.layout import Unit
 from corfu.link import Link
-from corfu.messages import Register, Registered, Rejected
 from corfu.ports import (
     Datagrams,
     Disk,
@@ -19,7 +18,6 @@ from corfu.ports import (
     DiskWorker,
     Sync,
     SyncFolder,
-    UnansweredError,
 )
 from corfu.runtime.driver import Driver
 from corfu.types import Address, ClusterId, Incarnation, Offset, SyncMode, UnitId
@@ -34,6 +32,7 @@ from .identity import (
     write_identity,
 )
 from .recovery import create_journal, recover_store
+from .registration import Registrar
 from .settings import UnitSettings
 from .unit import StorageUnit
 
@@ -141,11 +140,15 @@ class UnitProcess:
         self._identity: UnitIdentity | None = None
         self._core: StorageUnit | None = None
         self._driver: Driver | None = None
-        self._registration: Registered | Rejected | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether the unit serves; else it only waits until the cluster has dropped it."""
+        return self._core is not None
 
     @property
     def core(self) -> StorageUnit:
-        """The unit's logic; there from `start` on."""
+        """The unit's logic; there from `start` on, while it `serves`."""
         assert self._core is not None
         return self._core
 
@@ -162,37 +165,71 @@ class UnitProcess:
         return self._identity
 
     def start(self) -> None:
-        """Recover what the folder holds, then serve.
+        """Recover what the folder holds, then serve; or, if it may not be served, wait.
 
         Raises:
             FolderError: The folder cannot be used as it is.
             CorruptionError: What it holds cannot be used.
             OSError: From the disk.
         """
-        identity = self._identity = self._take_folder()
+        identity = self._identity = read_identity(self._disk)
+        if identity.may_have_lost(self._boot_id):
+            self._start_waiting()
+            return
+        if identity.sync is SyncMode.OS:
+            identity = self._identity = replace(identity, boot_id=self._boot_id, clean=False)
+            write_identity(self._disk, identity)
         store = recover_store(self._disk, identity, self._settings)
         core = self._core = StorageUnit(
             store, self._settings, session=self._new_incarnation(), log=self._log
         )
         core.free_bytes = self._disk.free_bytes()
+        synced = identity.sync is SyncMode.ALWAYS
+        self._start_driver(core, self._worker if synced else UnsyncedWorker(self._worker))
+        self._housekeep()
+        self._spawn_registrar(self._register())
+
+    def _start_waiting(self) -> None:
+        """Serve nothing, and wait to be dropped: the machine may have lost acknowledged entries.
+
+        Rule "after an unclean stop under another boot the unit starts only as a new incarnation":
+        what it held last was in the page cache alone. To its peers it is as dead, so no journal
+        is read and no probe, seal or read answered; nothing is written before it has left, so a
+        restart finds the folder as this one did.
+        """
+        identity = self.identity
+        if not self._settings.sequencers:
+            raise FolderError(
+                "with --sync os the machine's stop may have lost acknowledged entries, and only "
+                "the sequencer can tell when the cluster has dropped the unit: name --sequencers"
+            )
+        self._log(
+            f"with --sync os the machine's stop may have lost acknowledged entries: unit "
+            f"{identity.unit} serves nothing until the cluster has dropped it, and comes back as "
+            "a spare then"
+        )
+        self._start_driver(None, None)
+        self._spawn_registrar(self._wait())
+
+    def _start_driver(self, core: StorageUnit | None, worker: DiskWorker | None) -> None:
         link = Link(
-            cluster=identity.cluster,
+            cluster=self.identity.cluster,
             session=self._new_incarnation(),
             settings=self._settings.link,
             rng=self._rng,
         )
-        synced = identity.sync is SyncMode.ALWAYS
         self._driver = Driver(
             core=core,
             link=link,
             datagrams=self._datagrams,
-            worker=self._worker if synced else UnsyncedWorker(self._worker),
+            worker=worker,
             loop=self._loop,
             on_fatal=self._fatal if self._on_fatal is not None else None,
         )
         self._driver.start()
-        self._housekeep()
-        self._registrar = self._loop.create_task(self._register(), name="register")
+
+    def _spawn_registrar(self, work: Coroutine[object, object, None]) -> None:
+        self._registrar = self._loop.create_task(work, name="register")
         self._registrar.add_done_callback(self._registrar_ended)
 
     def kill(self) -> None:
@@ -205,27 +242,12 @@ class UnitProcess:
         """Stop cleanly: commit what was appended, send what waited for it, say so on disk."""
         self._stop_helpers()
         await self.driver.drain()
-        if self.identity.sync is SyncMode.OS:
+        if self.serves and self.identity.sync is SyncMode.OS:
             # Only a folder that is all on disk may be started under another boot.
             for name in self._disk.names():
                 self._disk.sync(name)
             self._disk.sync_folder()
             write_identity(self._disk, replace(self.identity, clean=True))
-
-    def _take_folder(self) -> UnitIdentity:
-        """Read who we are; note that the folder is in use."""
-        identity = read_identity(self._disk)
-        if identity.sync is SyncMode.ALWAYS:
-            return identity
-        if not identity.clean and identity.boot_id != self._boot_id:
-            raise FolderError(
-                "with --sync os the machine's stop may have lost acknowledged entries: "
-                "this folder was not stopped cleanly before the last boot. The unit must leave "
-                "the cluster and be formatted anew"
-            )
-        identity = replace(identity, boot_id=self._boot_id, clean=False)
-        write_identity(self._disk, identity)
-        return identity
 
     def _new_incarnation(self) -> Incarnation:
         return Incarnation(self._entropy(16))
@@ -275,53 +297,17 @@ class UnitProcess:
             self._on_fatal(error)
 
     async def _register(self) -> None:
-        """Tell the sequencer who and where we are, until a replica knows; then now and then.
+        """Find out that the unit was left out, and come back as a new incarnation then."""
+        core = self.core
+        await self._return(await self._new_registrar().until_left(lambda: core.probed_at))
 
-        So an operator hears that the unit is at another address than the layout says, or is in
-        no layout at all.
-        """
-        settings, driver, identity = self._settings, self.driver, self.identity
-        own = Unit(identity.unit, identity.incarnation, self._datagrams.address)
-        turn = 0
-        while True:
-            replicas = self._replicas()
-            if not replicas:
-                await driver.sleep(settings.register_s)
-                continue
-            to = replicas[turn % len(replicas)]
-            turn += 1
-            try:
-                reply = await driver.ask(
-                    to, Register(driver.new_request(), own), settings.register_s
-                )
-            except UnansweredError:
-                # The next one may answer; nothing depends on it yet.
-                await driver.sleep(settings.register_s / 4)
-                continue
-            if isinstance(reply, Registered):
-                if reply.left:
-                    await self._return(reply.bound)
-                    return
-                self._tell(reply)
-                await self._registered(member=reply.member)
-            else:
-                if isinstance(reply, Rejected):
-                    self._tell(reply)
-                await driver.sleep(settings.register_s)
+    async def _wait(self) -> None:
+        """Wait until the old incarnation has left, or never stood anywhere, and begin anew."""
+        await self._return(await self._new_registrar().until_dropped())
 
-    async def _registered(self, *, member: bool) -> None:
-        """Wait until it is time to register again: at once when no replica knows this unit."""
-        settings, driver, core = self._settings, self.driver, self.core
-        since = driver.now()
-        if core.probed_at is None and not member:
-            # A follower may have answered, and only the leader makes a new unit known.
-            await driver.sleep(settings.register_s / 4)
-            return
-        while driver.now() - since < settings.register_again_s:
-            await driver.sleep(settings.register_s)
-            probed_at = since if core.probed_at is None else max(since, core.probed_at)
-            if driver.now() - probed_at >= settings.unprobed_s:
-                return
+    def _new_registrar(self) -> Registrar:
+        own = Unit(self.identity.unit, self.identity.incarnation, self._datagrams.address)
+        return Registrar(self.driver, self._settings, own, replicas=self._replicas, log=self._log)
 
     async def _return(self, bound: Offset | None) -> None:
         """Become a new incarnation: the old one was left out, and may hold values that lost."""
@@ -331,16 +317,24 @@ class UnitProcess:
                 f"unit {identity.unit} left the cluster, and nothing that it holds counts any "
                 "more: format it anew (corfu-storage format --force)"
             )
-        self._log(
-            f"the layout goes on without this unit: it becomes a spare, as a new incarnation; "
+        counts = (
             f"what it holds below {bound} need not be copied again"
+            if bound
+            else ("nothing that it holds counts")
+        )
+        self._log(
+            "the layout goes on without this unit: it becomes a spare, as a new incarnation; "
+            f"{counts}"
         )
         self._stopped = True
         if self._housekeeping is not None:
             self._housekeeping.cancel()
         await self.driver.drain()
         # One file, so one step: from here on the bound holds, whatever happens.
-        self._identity = identity.reborn(self._new_incarnation(), bound)
+        # A folder that was used in this boot must not be taken for one of an earlier boot.
+        boot_id = identity.boot_id if identity.sync is SyncMode.ALWAYS else self._boot_id
+        reborn = identity.reborn(self._new_incarnation(), bound)
+        self._identity = replace(reborn, boot_id=boot_id)
         written: asyncio.Future[OSError | None] = self._loop.create_future()
         self._worker.background(identity_operations(self._identity), written.set_result)
         error = await written
@@ -350,29 +344,10 @@ class UnitProcess:
             self._on_reborn()
 
     def _replicas(self) -> tuple[Address, ...]:
-        layout = self.core.store.standing.layout
+        layout = None if self._core is None else self._core.store.standing.layout
         if layout is None:
             return self._settings.sequencers
         return tuple(replica.address for replica in layout.replicas)
-
-    def _tell(self, reply: Registered | Rejected) -> None:
-        """Log what a registration brought up, once for each change."""
-        before, self._registration = self._registration, reply
-        address = self._datagrams.address
-        if isinstance(reply, Rejected):
-            if not isinstance(before, Rejected) or before.detail != reply.detail:
-                self._log(f"the sequencer rejects this unit: {reply.detail}")
-            return
-        known = (reply.member, reply.address_differs)
-        if isinstance(before, Registered) and known == (before.member, before.address_differs):
-            return
-        if reply.address_differs:
-            self._log(
-                f"this unit listens at {address}, but the layout has it elsewhere: "
-                "start it at the address it was formatted with"
-            )
-        elif not reply.member and reply.epoch > 0:
-            self._log("this unit stands in no chain of the active layout: it is a spare")
 
 
 __all__ = [

@@ -251,7 +251,11 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
     # What recovery made stays; going through it again and again would only cost pauses.
     gc.freeze()
     identity = process.identity
-    _say(f"ready: unit {identity.unit} of cluster {identity.cluster.hex()} at {datagrams.address}")
+    idle = "" if process.serves else ", serving nothing until the cluster has dropped it"
+    _say(
+        f"ready: unit {identity.unit} of cluster {identity.cluster.hex()} "
+        f"at {datagrams.address}{idle}"
+    )
     failure = await ended
     if failure is None:
         await process.drain()

@@ -63,6 +63,9 @@ class UnitSettings:
     unprobed_s: float = 2.0
     """A unit that no replica has probed for so long asks whether it was left out of the layout."""
 
+    undropped_s: float = 60.0
+    """So long a unit that may not serve waits to be dropped before it tells the operator."""
+
     sequencers: tuple[Address, ...] = ()
     """Replicas to register with before the first layout names them."""
 
