@@ -13,7 +13,7 @@ from corfu.tools.sim.disk import Crashed
 from corfu.tools.sim.network import NetworkSettings
 from corfu.tools.sim.options import CALM
 from corfu.tools.sim.world import Host, World
-from corfu.types import UnitId
+from corfu.types import SyncMode, UnitId
 
 CAPTURE_EACH_MAX = 8
 _KIND_AT = 3
@@ -121,7 +121,7 @@ class Nemesis:
             self._arm(host)
             await asyncio.sleep(self._rng.uniform(0, 0.5))
             if self._rng.random() < 0.5 and not host.running:
-                host.cut_power()
+                self._cut_power(host)
             host.start()
         await self._restart(host)
 
@@ -137,14 +137,27 @@ class Nemesis:
         host.excused = True
         host.disk.before_operation = before
 
+    def _cut_power(self, host: Host) -> None:
+        """Cut the power of a machine, or only kill its process where a cut may lose entries.
+
+        In sync mode OS an acknowledged entry is in page caches alone. It is promised only while a
+        unit of its chain keeps that, so one that serves must be left beside the machine.
+        """
+        world = self._world
+        promised = world.options.sync is SyncMode.ALWAYS or host in world.replicas
+        if promised or self._replaceable(host):
+            host.cut_power()
+        else:
+            host.kill()
+
     async def _power_cut(self) -> None:
         host = self._any()
-        host.cut_power()
+        self._cut_power(host)
         await self._restart(host)
 
     async def _power_cut_all(self) -> None:
         for host in self._world.hosts:
-            host.cut_power()
+            self._cut_power(host)
         for host in self._world.hosts:
             self._spawn(self._restart(host))
 
@@ -154,7 +167,7 @@ class Nemesis:
         host.kill()
         await self._restart(host)
         await asyncio.sleep(self._rng.uniform(0, 0.2))
-        host.cut_power()
+        self._cut_power(host)
         await self._restart(host)
 
     async def _pause(self) -> None:
@@ -253,7 +266,7 @@ class Nemesis:
     def _holds(self, layout: Layout, id_: UnitId) -> bool:
         host = self._world.units[id_ - 1]
         process = host.process
-        if not isinstance(process, UnitProcess) or host.paused:
+        if not isinstance(process, UnitProcess) or not process.serves or host.paused:
             return False
         standing = process.core.store.standing
         return standing.served and standing.incarnation == layout.unit(id_).incarnation

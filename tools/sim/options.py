@@ -110,4 +110,5 @@ def draw(seed: int) -> Options:
         snapshot_slots=rng.choice((8, 64, 1000)),
         change_gap_s=rng.choice((0.5, 3.0, 10.0)),
         boot_grace_s=rng.choice((3.0, 30.0)),
+        sync=rng.choice((SyncMode.ALWAYS,) * 5 + (SyncMode.OS,)),
     )

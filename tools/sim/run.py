@@ -12,6 +12,7 @@ from corfu.messages import Inspect, Inspected, InspectedOffset
 from corfu.runtime.driver import Driver
 from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.state import State as ReplicaState
+from corfu.storage_units.process import UnitProcess
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.history import FinalLog
 from corfu.tools.sim.faults import Nemesis
@@ -185,6 +186,9 @@ def _lacking(world: World) -> str | None:
         return "an intent is pending"
     if len(layout.open_segment.chains) < world.options.chains:
         return f"{len(layout.open_segment.chains)} open chains"
+    for host in world.units:
+        if isinstance(host.process, UnitProcess) and not host.process.serves:
+            return f"{host.name} waits to be dropped"
     for segment in layout.segments:
         for chain in segment.chains:
             if len(chain) < width:
