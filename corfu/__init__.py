@@ -6,26 +6,30 @@ the same without an event loop.
 
 from __future__ import annotations
 
-from corfu.client.connecting import connect
-from corfu.client.settings import ClientSettings
-from corfu.embedded.opening import local
-from corfu.errors import (
-    AppendError,
-    AppendUnknownError,
-    ConflictError,
-    CorfuError,
-    CorruptionError,
-    JunkError,
-    LogStateError,
-    LostError,
-    NotAppendedError,
-    TrimmedError,
-    UnavailableError,
-    UnwrittenError,
-    UsageError,
-)
-from corfu.log import EARLIEST, LATEST, Edge, Log, Place
-from corfu.types import Position, Record, State
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corfu.client.connecting import connect
+    from corfu.client.settings import ClientSettings
+    from corfu.embedded.opening import local
+    from corfu.errors import (
+        AppendError,
+        AppendUnknownError,
+        ConflictError,
+        CorfuError,
+        CorruptionError,
+        JunkError,
+        LogStateError,
+        LostError,
+        NotAppendedError,
+        TrimmedError,
+        UnavailableError,
+        UnwrittenError,
+        UsageError,
+    )
+    from corfu.log import EARLIEST, LATEST, Edge, Log, Place
+    from corfu.types import Position, Record, State
 
 __all__ = [
     "EARLIEST",
@@ -53,3 +57,49 @@ __all__ = [
     "connect",
     "local",
 ]
+
+_HOMES = {
+    "connect": "corfu.client.connecting",
+    "ClientSettings": "corfu.client.settings",
+    "local": "corfu.embedded.opening",
+    "AppendError": "corfu.errors",
+    "AppendUnknownError": "corfu.errors",
+    "ConflictError": "corfu.errors",
+    "CorfuError": "corfu.errors",
+    "CorruptionError": "corfu.errors",
+    "JunkError": "corfu.errors",
+    "LogStateError": "corfu.errors",
+    "LostError": "corfu.errors",
+    "NotAppendedError": "corfu.errors",
+    "TrimmedError": "corfu.errors",
+    "UnavailableError": "corfu.errors",
+    "UnwrittenError": "corfu.errors",
+    "UsageError": "corfu.errors",
+    "EARLIEST": "corfu.log",
+    "LATEST": "corfu.log",
+    "Edge": "corfu.log",
+    "Log": "corfu.log",
+    "Place": "corfu.log",
+    "Position": "corfu.types",
+    "Record": "corfu.types",
+    "State": "corfu.types",
+}
+"""Where each public name is, imported when it is first used.
+
+Servers and commands import this package, too, and most need no client.
+"""
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+
+    def __getattr__(name):
+        """Import a public name; see PEP 562."""
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(home), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return sorted({*globals(), *__all__})
