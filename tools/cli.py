@@ -111,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error.format_message()} (see {path} --help)", Status.USAGE)
     except CommandError as error:
         _fail(str(error), error.status)
+    except click.Abort:
+        # What click makes of Ctrl-C while it reads the arguments.
+        sys.exit(Status.INTERRUPTED)
     except _Ended as ended:
         if ended.status is Status.BROKEN_PIPE:
             _silence()

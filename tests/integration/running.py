@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def command(*arguments: str) -> list[str]:
     """Return the command line of `corfu` with `arguments`."""
-    return [sys.executable, "-m", "corfu.tools.cli", *arguments]
+    return [sys.executable, "-m", "corfu.tools", *arguments]
 
 
 def environment(cluster: str | None) -> dict[str, str]:
