@@ -16,7 +16,7 @@ import click
 
 from corfu.errors import CorfuError
 
-from .failure import STATUS_HELP, CommandError, Status, status_of, text_of
+from .failure import STATUS_HELP, CommandError, Ended, Status, status_of, text_of
 
 COMMANDS: dict[str, str] = {
     "dev": ".dev:dev",
@@ -53,17 +53,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise _Ended(Status.INTERRUPTED) from error
+            raise Ended(Status.INTERRUPTED) from error
         except BrokenPipeError as error:
-            raise _Ended(Status.BROKEN_PIPE) from error
-
-
-class _Ended(Exception):  # noqa: N818 - not an error: somebody wants no more
-    """A command was ended from outside; nothing is to be said about it."""
-
-    def __init__(self, status: Status) -> None:
-        super().__init__(status)
-        self.status = status
+            raise Ended(Status.BROKEN_PIPE) from error
 
 
 def _version() -> str:
@@ -114,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         # What click makes of Ctrl-C while it reads the arguments.
         sys.exit(Status.INTERRUPTED)
-    except _Ended as ended:
+    except Ended as ended:
         if ended.status is Status.BROKEN_PIPE:
             _silence()
         sys.exit(ended.status)

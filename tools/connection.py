@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import click
+
+from .failure import Ended, Status
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Result = TypeVar("Result")
@@ -51,5 +54,26 @@ def output_option(command: Command) -> Command:
 
 
 def run(procedure: Coroutine[Any, Any, Result]) -> Result:
-    """Run a command's coroutine; Ctrl-C cancels it, and is raised once it has ended."""
-    return asyncio.run(procedure)
+    """Run a command's coroutine; Ctrl-C and SIGTERM cancel it, and are raised once it has ended."""
+    return asyncio.run(_terminable(procedure))
+
+
+async def _terminable(procedure: Coroutine[Any, Any, Result]) -> Result:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    terminated = False
+
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        return await procedure
+    except asyncio.CancelledError:
+        if not terminated:
+            raise
+        raise Ended(Status.TERMINATED) from None
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

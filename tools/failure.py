@@ -34,6 +34,7 @@ class Status(enum.IntEnum):
     """A local file, folder or port is missing, in use, damaged or full."""
     INTERRUPTED = 130
     BROKEN_PIPE = 141
+    TERMINATED = 143
 
 
 STATUS_HELP = """\
@@ -47,6 +48,7 @@ Exit statuses:
   5    a local file, folder or port is missing, in use, damaged or full
   130  interrupted by Ctrl-C
   141  whoever read the output stopped reading
+  143  ended by SIGTERM
 """
 
 
@@ -55,6 +57,14 @@ class CommandError(Exception):
 
     def __init__(self, text: str, status: Status) -> None:
         super().__init__(text)
+        self.status = status
+
+
+class Ended(Exception):  # noqa: N818 - not an error: somebody wants no more
+    """A command was ended from outside; nothing is to be said about it."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
         self.status = status
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from corfu.tools.cluster import LocalCluster, Shape, free_base_port, open_cluster
+from corfu.types import SyncMode
 
 DEADLINE_S = 40.0
 """Longest wait for one command; far more than it takes, the machine may be busy."""
@@ -140,7 +141,13 @@ def dev(folder: Path, *options: str) -> Iterator[Dev]:
 
 @contextlib.asynccontextmanager
 async def local_cluster(
-    folder: Path, *, sequencers: int = 3, chains: int = 2, replicas: int = 3, spares: int = 0
+    folder: Path,
+    *,
+    sequencers: int = 3,
+    chains: int = 2,
+    replicas: int = 3,
+    spares: int = 0,
+    sync: SyncMode = SyncMode.ALWAYS,
 ) -> AsyncIterator[LocalCluster]:
     """Run a cluster whose processes the test kills and restarts itself."""
     base_port = free_base_port(sequencers + chains * replicas + spares)
@@ -150,6 +157,7 @@ async def local_cluster(
         chains=chains,
         replicas=replicas,
         spares=spares,
+        sync=sync,
     )
     cluster = open_cluster(folder, lambda known: known or shape)
     try:
