@@ -146,12 +146,12 @@ class EpochMaker:
                 stale.append(unit.id)
                 return True
             elif isinstance(reply, Refused):
-                alarm = ""
                 if reply.reason is Reason.LOST_STATE:
-                    # An old copy of its folder: it counts as dead, and is left out of the plan.
-                    alarm = "ALARM: "
+                    # It counts as dead, and is left out of the plan.
                     self._detector.has_lost(unit.id)
-                self._say(f"{alarm}unit {unit.id} refuses to be sealed: {reply.reason.name}")
+                    self._say(f"ALARM: unit {unit.id} refuses to be sealed: LOST_STATE")
+                else:
+                    self._say(f"unit {unit.id} refuses to be sealed: {reply.reason.name}")
             return isinstance(reply, Sealed)
 
         units = layout.chain_units(self._context.state.closed_until)

@@ -90,7 +90,9 @@ class Context:
         Which of two values is right, nobody here can tell; so nothing is overwritten, reads and
         inspection go on, and an operator decides.
         """
-        self.log(f"CONFLICT at unit {self.standing.unit}: {why}; it takes no writes any more")
+        self.log(
+            f"ALARM: CONFLICT at unit {self.standing.unit}: {why}; it takes no writes any more"
+        )
         if not self.standing.frozen:
             self.standing.frozen = True
             if self.store.has_room(0, reserve=True):

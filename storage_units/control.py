@@ -87,8 +87,8 @@ class Control:
         # the recorded one was activated says so again, and the answer stays the same.
         if standing.sealed < message.sealed_for:
             context.log(
-                f"this folder knows epoch {standing.sealed} only, but the unit was sealed for "
-                f"{message.sealed_for}: it is an old copy, and is not served"
+                f"ALARM: this folder knows epoch {standing.sealed} only, but the unit was sealed "
+                f"for {message.sealed_for}: it is an old copy, and is not served"
             )
             return self.refuse(message, Reason.LOST_STATE, sender)
         if not store.has_order_room(2 + len(message.lost)):
@@ -157,7 +157,7 @@ class Control:
         if standing.installed:
             assert standing.layout is not None
             if layout.digest() != standing.layout.digest():
-                self._context.log(f"a second, different layout of epoch {layout.epoch} came")
+                self._context.log(f"ALARM: a second, different layout of epoch {layout.epoch} came")
                 return Reason.OTHER_LAYOUT
         return None
 

@@ -68,7 +68,9 @@ class Writes:
                     # Rule "the head decides": the first value it makes durable is the only one.
                     return context.already(message, sender, name.entry_id, State.DATA)
                 if name.digest != entry_digest(message.entry):
-                    context.log(f"entry {name.entry_id.hex()} at {offset} came with two contents")
+                    context.log(
+                        f"ALARM: entry {name.entry_id.hex()} at {offset} came with two contents"
+                    )
                     return context.refuse(message, Reason.CONFLICT, sender)
                 # The same entry again is a retransmission: what was lost on the way down is sent
                 # again. If the record still waits for its fsync, so does this (ordered).
