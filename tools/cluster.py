@@ -36,6 +36,9 @@ from .processes import Process, Program, Role, stop_all
 
 HOST = "127.0.0.1"
 FORMAT = 1
+WAITING = "serving nothing until the cluster has dropped it"
+"""What a unit says when it is ready and its folder may have lost entries."""
+
 SERVING_S_MAX = 30.0
 """Longest wait for a first leader; normally well under a second."""
 
@@ -140,6 +143,7 @@ class LocalCluster:
             for process in self.processes:
                 await process.ready()
             self._require_own_folders()
+            self._require_a_serving_unit()
         except BaseException:
             await self.stop()
             raise
@@ -165,6 +169,16 @@ class LocalCluster:
                     f"{program.data} belongs to {program.role}-{id_}, not to {program.name}",
                     Status.LOCAL,
                 )
+
+    def _require_a_serving_unit(self) -> None:
+        """Refuse a folder of which no unit may be served; the cluster would wait for ever."""
+        units = [process for process in self.processes if process.program.role == "storage"]
+        if all(WAITING in process.output() for process in units):
+            raise CommandError(
+                f"{self.folder} was not stopped in order before the machine's last boot, and with "
+                "--sync os that may have lost acknowledged entries: begin anew with another --data",
+                Status.LOCAL,
+            )
 
     async def serving(self, budget_s: float = SERVING_S_MAX) -> None:
         """Wait until the cluster has a leader that answers.

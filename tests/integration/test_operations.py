@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -23,12 +24,15 @@ from corfu.types import SyncMode, UnitId
 from tests.integration.appending import Appending, contents
 from tests.integration.running import (
     DEADLINE_S,
+    SMALL,
     command,
+    complaint,
     corfu,
     dev,
     environment,
     local_cluster,
     shape_options,
+    wait_until_gone,
 )
 
 pytestmark = pytest.mark.processes
@@ -123,11 +127,27 @@ async def test_unit_whose_machine_lost_power_under_sync_os_comes_back_by_itself(
         assert await contents(cluster) == appending.acknowledged
 
 
+def test_dev_on_a_folder_that_no_unit_may_serve_any_more_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    options = shape_options(free_base_port(2), *SMALL, "--sync", "os")
+    with dev(folder, *options) as running:
+        wait_until_gone([_killed(pid) for pid in running.pids])
+    disk = FileDisk(folder / "storage-1")
+    write_identity(disk, replace(read_identity(disk), boot_id="an earlier boot"))
+    disk.close()
+    result = corfu("dev", "--data", str(folder))
+    assert result.returncode == 5
+    assert "--sync os" in complaint(result)
+
+
+def _killed(pid: int) -> int:
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
 def test_dev_and_a_client_told_to_stop_under_load_end_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    port = str(free_base_port(2))
-    options = ("--sequencers", "1", "--chains", "1", "--replicas", "1")
-    with dev(folder, *shape_options(int(port), *options)) as running:
+    with dev(folder, *shape_options(free_base_port(2))) as running:
         with subprocess.Popen(
             command("append"),
             stdin=subprocess.PIPE,
