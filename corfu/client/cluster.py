@@ -98,6 +98,10 @@ class Cluster:
         self._given = sequencers
         self._turn = rng.randrange(len(sequencers))
         self._leader: Address | None = None
+        # Who did not answer, and until when it is asked only if there is no other: for one more
+        # budget, in which the others elect somebody. It may be just slow, and lead still.
+        self._silent: Address | None = None
+        self._silent_until = 0.0
         self._refreshing = SharedRound(self._ask_layout)
         self._tails = SharedRound(self._ask_tail)
 
@@ -176,6 +180,8 @@ class Cluster:
         backoff = self.backoff()
         budget_s = budget_s or self.settings.replica_budget_s
         to = self._leader or self._leader_by_layout() or self._next_replica()
+        if self._is_silent(to):
+            to = self._next_replica()
         trouble = "no replica was asked"
         redirects = 0
         while (left := deadline - self.endpoint.now()) > 0:
@@ -184,6 +190,8 @@ class Cluster:
             except UnansweredError:
                 trouble = f"replica {to} did not answer"
                 self._leader = None
+                self._silent = to
+                self._silent_until = self.endpoint.now() + budget_s
                 to = self._next_replica()
                 continue
             if not isinstance(reply, NotLeader):
@@ -193,9 +201,12 @@ class Cluster:
             self._leader = None
             if self._layout is not None and reply.epoch > self._layout.epoch:
                 await self.refresh()
-            if reply.leader is not None and reply.leader != to and redirects < 2:
+            # The others name a dead leader until they have elected another one: to follow them
+            # then would cost a whole budget each time.
+            named = None if reply.leader is None or self._is_silent(reply.leader) else reply.leader
+            if named is not None and named != to and redirects < 2:
                 redirects += 1
-                to = reply.leader
+                to = named
             else:
                 redirects = 0
                 to = self._next_replica()
@@ -250,9 +261,16 @@ class Cluster:
         id_ = self._layout.leader.replica
         return next((r.address for r in self._layout.replicas if r.id == id_), None)
 
+    def _is_silent(self, replica: Address) -> bool:
+        return replica == self._silent and self.endpoint.now() < self._silent_until
+
     def _next_replica(self) -> Address:
+        """Return the next replica in turn; one that is silent only if there is no other."""
         replicas = self.replicas
-        self._turn = (self._turn + 1) % len(replicas)
+        for _ in replicas:
+            self._turn = (self._turn + 1) % len(replicas)
+            if not self._is_silent(replicas[self._turn]):
+                break
         return replicas[self._turn]
 
     async def _ask_layout(self) -> None:
