@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -23,9 +24,13 @@ pytestmark = pytest.mark.processes
 SCRIPT = ROOT / "deploy" / "bootstrap.sh"
 
 
+NETWORK = f"127.{1 + secrets.randbelow(250)}.{secrets.randbelow(250)}."
+"""Another one in each run: the ports are as they are written."""
+
+
 def _local(text: str) -> str:
-    """All of 127.0.0.0/8 is this machine: each service keeps an address of its own."""
-    return text.replace("172.28.9.", "127.28.9.")
+    """All of 127.0.0.0/8 is this machine: each service keeps an address and port of its own."""
+    return text.replace("172.28.9.", NETWORK)
 
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(
