@@ -25,7 +25,11 @@ COMMANDS: dict[str, str] = {
     "tail": ".data:tail",
     "trim": ".data:trim",
     "fill": ".data:fill",
+    "holes": ".holes:holes",
     "status": ".status:status",
+    "unit": ".admin.unit:unit",
+    "layout": ".admin.layout:layout",
+    "sequencer": ".admin.sequencer:sequencer",
     "simulate": ".sim.cli:simulate",
 }
 """Name of each command: the module of this package, and its object there."""
