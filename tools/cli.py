@@ -23,7 +23,7 @@ COMMANDS: dict[str, str] = {
     "append": ".data:append",
     "read": ".data:read",
     "tail": ".data:tail",
-    "trim": ".data:trim",
+    "trim": ".trim:trim",
     "fill": ".data:fill",
     "holes": ".holes:holes",
     "status": ".status:status",

@@ -161,20 +161,37 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Client to leader: raise the trim mark to `mark`, no further than closed_until can follow."""
+    """Client to leader: raise the trim mark to `mark`, no further than closed_until can follow.
+
+    `count_freed`: answer only when the units have freed what they can, or after some seconds.
+    """
 
     request: RequestId
     mark: Offset
+    count_freed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TrimReached:
-    """Leader to client: every unit of the active layout has durably this mark."""
+    """Leader to client: every unit of the active layout has durably this mark.
+
+    Attributes:
+        mark: The mark reached.
+        mark_before: The mark when the leader took the request.
+        freed_files: Journal files that the units have freed since then.
+        freed_bytes: Their length.
+        units: How many units that is about.
+        at_least: More may have been freed, or will be; always so if it was not asked for.
+    """
 
     request: RequestId
     epoch: Epoch
     mark: Offset
+    mark_before: Offset
+    freed_files: int
     freed_bytes: int
+    units: int
+    at_least: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,43 @@ def test_trim_closes_trims_every_unit_and_says_where_it_ended() -> None:
     in_world(steps, chains=2)
 
 
+def test_trim_that_counts_tells_what_the_units_have_freed() -> None:
+    async def steps(world: World) -> None:
+        await leader(world)
+        log, call = await client(world)
+        for _ in range(4):
+            await asyncio.gather(*(call(log.append(bytes(100_000))) for _ in range(5)))
+        tail = await call(log.tail())
+        told = await call(log.trim_counting(tail))
+        assert (told.mark_before, told.mark, told.units) == (0, tail, 2)
+        # Two units held 2 MB each, in files of 512 KiB, of which they keep the last.
+        assert told.freed_files >= 2 * 3
+        assert told.freed_bytes == told.freed_files * world.options.unit_journal_bytes
+        assert not told.at_least
+        again = await call(log.trim_counting(tail))
+        assert (again.mark_before, again.mark, again.freed_files) == (tail, tail, 0)
+
+    in_world(steps)
+
+
+def test_trim_that_counts_waits_for_no_unit_that_is_dropped() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        log, call = await client(world)
+        for _ in range(4):
+            await asyncio.gather(*(call(log.append(bytes(100_000))) for _ in range(5)))
+        tail = await call(log.tail())
+        world.units[1].kill()
+        told = await call(log.trim_counting(tail, timeout=20.0))
+        assert told.mark == tail
+        # The spare took its place, and what that had freed by then nobody asked.
+        assert (told.units, told.freed_files >= 2 * 3, told.at_least) == (3, True, True)
+        assert UnitId(2) not in {unit.id for unit in core(host).state.active.units}
+        world.units[1].start()
+
+    in_world(steps, units_per_chain=3)
+
+
 def test_holes_are_swept_without_a_reader() -> None:
     async def steps(world: World) -> None:
         host = await leader(world)
