@@ -11,10 +11,11 @@ import pytest
 from corfu.client.log import LogClient
 from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.replica import Replica
-from corfu.storage_units.process import format_unit
+from corfu.storage_units.process import UnitProcess, format_unit
+from corfu.storage_units.unit import StorageUnit
 from corfu.tools.sim.options import Options
 from corfu.tools.sim.world import Host, World
-from corfu.types import Epoch, Incarnation, Offset, Position, SyncMode, UnitId
+from corfu.types import Epoch, Incarnation, Offset, Position, State, SyncMode, UnitId
 
 
 def in_world(
@@ -23,9 +24,13 @@ def in_world(
     chains: int = 1,
     units_per_chain: int = 2,
     seed: int = 1,
+    window_offsets_min: int = 32,
 ) -> None:
     """Run a cluster and `steps`; everything that fails in it fails the test."""
-    world = World(seed, Options(chains=chains, units_per_chain=units_per_chain))
+    options = Options(
+        chains=chains, units_per_chain=units_per_chain, window_offsets_min=window_offsets_min
+    )
+    world = World(seed, options)
     try:
         world.start()
         world.loop.run(steps(world))
@@ -103,6 +108,61 @@ def test_term_makes_one_epoch_and_closes_what_the_last_window_left() -> None:
         assert (epoch(world), last_epoch(world)) == (2, 2)
 
     in_world(steps, chains=2)
+
+
+def unit(host: Host) -> StorageUnit:
+    process = host.process
+    assert isinstance(process, UnitProcess)
+    return process.core
+
+
+def test_window_left_unused_becomes_one_record_of_junk_on_each_unit() -> None:
+    """A failover costs as many records as chains, however many offsets were reserved."""
+
+    async def steps(world: World) -> None:
+        first = await leader(world)
+        log, call = await client(world)
+        await call(log.append(b"x"))
+        tail = core(first).tail
+        assert tail is not None
+        first.kill()
+        second = await leader(world)
+        reserved = core(second).state.active.first_offset
+        assert reserved - tail > 7000
+        await until(lambda: core(second).state.closed_until >= reserved)
+        for host in world.units[:4]:
+            index = unit(host).store.index
+            cells = {index.get(offset) for offset in range(tail, reserved)} - {0}
+            assert len(cells) == 1
+
+    in_world(steps, chains=2, window_offsets_min=8000)
+
+
+def test_offset_that_only_the_head_holds_is_read_with_no_wait_when_its_writer_is_dead() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        head, second = world.units[0], world.units[1]
+        log, call = await client(world)
+        position = await call(log.append(b"whole"))
+        await until(lambda: core(host).state.closed_until > position.offset)
+        writer, _, group = world.client()
+        await group.run(asyncio.ensure_future, writer.open())
+        # The writer dies between head and second unit: nobody will ever repeat its Write.
+        world.network.block([head.address], [second.address])
+        offset = core(host).tail
+        assert offset is not None
+        group.run(asyncio.ensure_future, writer.append(b"half"))
+        await until(lambda: unit(head).store.state(offset) is State.DATA, 0.2)
+        group.kill()
+        assert unit(second).store.state(offset) is State.EMPTY
+        world.network.unblock([head.address], [second.address])
+        began = world.loop.time()
+        record = await call(log.read(Position(offset, 0)))
+        assert record.data == b"half"
+        # No hole_timeout (0.25 s), and sooner than the leader's sweep (1 s).
+        assert world.loop.time() - began < 0.1
+
+    in_world(steps, units_per_chain=3)
 
 
 def test_unit_out_of_reach_is_replaced_and_comes_back_as_a_new_incarnation() -> None:
