@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from corfu.layout import Layout, Unit
-from corfu.messages import Sealed, Trim
+from corfu.messages import Sealed, Trim, TrimReached
 from corfu.types import Address, Offset, RequestId, UnitId
 
 from .closing import Closer, heads_of
@@ -30,6 +31,8 @@ INSTALL_S = 0.3
 
 _INSTALL_GRACE_S = 1.0
 _WATCHES_PER_PROBE = 2
+_TRIMMED_MAX = 256
+"""Answers to trims that are kept, for requests that are repeated."""
 
 
 class ServedEpoch:
@@ -169,6 +172,7 @@ class LeaderTerm:
         self._context = context
         self._served: ServedEpoch | None = None
         self._trims: dict[RequestId, asyncio.Task[None]] = {}
+        self._trimmed: OrderedDict[RequestId, TrimReached] = OrderedDict()
 
     async def run(self) -> None:
         """Make an epoch and serve it, again and again, until cancelled."""
@@ -199,6 +203,10 @@ class LeaderTerm:
         """Trim for a client, in the background; a repeated request changes nothing."""
         if request.request in self._trims:
             return
+        if request.request in self._trimmed:
+            # The answer was lost. Done again, it would count nothing: all is freed by now.
+            self._context.shell.send(sender, self._trimmed[request.request])
+            return
         if len(self._trims) >= self._context.settings.waiting_max:
             return
         task = self._context.spawn(self._trim(request, sender), "trim")
@@ -206,7 +214,11 @@ class LeaderTerm:
 
     async def _trim(self, request: Trim, sender: Address) -> None:
         try:
-            await Trimming(self._context, self._closer).run(request, sender)
+            reached = await Trimming(self._context, self._closer).run(request)
+            self._trimmed[request.request] = reached
+            if len(self._trimmed) > _TRIMMED_MAX:
+                self._trimmed.popitem(last=False)
+            self._context.shell.send(sender, reached)
         finally:
             del self._trims[request.request]
 

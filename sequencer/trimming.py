@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from corfu.layout import Unit
 from corfu.messages import Trim, Trimmed, TrimReached, TrimTo
-from corfu.types import Address, Offset
+from corfu.types import Offset
 
 from . import commands
 from .closing import Closer
@@ -40,8 +40,8 @@ class Trimming:
         self._before: dict[Unit, Trimmed] = {}
         self._after: dict[Unit, Trimmed] = {}
 
-    async def run(self, request: Trim, sender: Address) -> None:
-        """Trim, and tell the client once every unit of the active layout has the mark durably."""
+    async def run(self, request: Trim) -> TrimReached:
+        """Trim; returns the answer once every unit of the active layout has the mark durably."""
         context = self._context
         mark_before = context.state.trim_mark
         if request.count_freed:
@@ -56,7 +56,7 @@ class Trimming:
             await asyncio.gather(*(self._push(unit, mark) for unit in lacking))
         if request.count_freed:
             await self._wait_for_freeing(mark)
-        context.shell.send(sender, self._reached(request, mark_before, mark))
+        return self._reached(request, mark_before, mark)
 
     async def _choose(self, wanted: Offset) -> None:
         """Close what is to go, and have the mark chosen by Paxos."""

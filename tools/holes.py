@@ -22,7 +22,7 @@ from .data import OFFSET
 from .failure import CommandError, Status
 from .hole_search import Age, HoleRun, HoleSearch
 from .status import STATUS_TIMEOUT_S
-from .tables import chain_text, offsets_text, plain_table
+from .tables import chain_text, offsets_text, plain_table, table_console
 
 LOOKED_AT_MAX = 1 << 18
 """Most offsets that one command asks the units about: some seconds of work."""
@@ -159,7 +159,7 @@ def as_json(found: Found, count: int | None) -> dict[str, object]:
 
 
 def _print(found: Found, count: int | None) -> None:
-    console = Console(highlight=False)
+    console = table_console()
     if found.runs:
         table = plain_table("offsets", "count", "state", "age", "chain", "waits for")
         for each in found.runs[:count]:

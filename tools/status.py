@@ -6,7 +6,6 @@ import json
 import sys
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from corfu.types import Address
@@ -15,7 +14,7 @@ from .asking import ask_health
 from .connection import cluster_option, output_option, run, timeout_option
 from .failure import Status
 from .health import Health, is_up
-from .tables import gigabytes, place_text, plain_table
+from .tables import gigabytes, place_text, plain_table, table_console
 
 STATUS_TIMEOUT_S = 2.0
 
@@ -96,7 +95,7 @@ def as_json(health: Health) -> dict[str, object]:
 
 
 def _print(health: Health) -> None:
-    console = Console(highlight=False)
+    console = table_console()
     best = health.best
     leader = "none" if health.leader is None else f"replica {health.leader.replica}"
     tail = "unknown" if best.tail is None else f"{best.tail:,}"

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from corfu.types import Incarnation, Offset, UnitId
+
+WIDTH_IN_FILES = 160
+"""Columns of a table that goes to no terminal: rich would take 80 and cut what does not fit."""
+
+
+def table_console() -> Console:
+    """Return what prints tables to the standard output."""
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=WIDTH_IN_FILES)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count and its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def plain_table(*headings: str) -> Table:
     """Return an empty table without lines."""
     table = Table(box=None, pad_edge=False)
     for heading in headings:
-        table.add_column(heading)
+        # Folded, where a terminal is narrow, not cut: an address without its end is of no use.
+        table.add_column(heading, overflow="fold")
     return table
 
 

@@ -15,7 +15,7 @@ from .connection import cluster_option, output_option, run, timeout_option
 from .data import OFFSET, OffsetCommand
 from .failure import CommandError, Status
 from .status import STATUS_TIMEOUT_S
-from .tables import mebibytes
+from .tables import counted, mebibytes
 
 
 @click.command(
@@ -73,7 +73,7 @@ def plan_sentence(before: Offset, mark: Offset) -> str:
     if mark == before:
         return f"would change nothing: trimmed below {before:,} already"
     return (
-        f"would trim below {mark:,}, now below {before:,}: {mark - before:,} offsets, "
+        f"would trim below {mark:,} (now below {before:,}): {counted(mark - before, 'offset')}, "
         "holes and junk included"
     )
 
@@ -94,9 +94,8 @@ def as_json(reached: TrimReached) -> dict[str, object]:
 def reached_sentence(reached: TrimReached) -> str:
     """Say what a trim did."""
     least = "at least " if reached.at_least else ""
-    files = "file" if reached.freed_files == 1 else "files"
-    units = "unit" if reached.units == 1 else "units"
     return (
-        f"trimmed below {reached.mark:,}: freed {least}{reached.freed_files:,} journal {files} "
-        f"({mebibytes(reached.freed_bytes)}) on {reached.units:,} {units}"
+        f"trimmed below {reached.mark:,}: freed {least}"
+        f"{counted(reached.freed_files, 'journal file')} ({mebibytes(reached.freed_bytes)}) "
+        f"on {counted(reached.units, 'unit')}"
     )

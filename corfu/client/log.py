@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Self, TypeVar
 
 from corfu.client.append import Appender
@@ -125,7 +126,11 @@ class LogClient(Log):
     async def trim_counting(self, offset: int, *, timeout: float | None = None) -> TrimReached:
         """Trim as `trim` does, wait for units to free files, and return what the leader counted."""
         deadline = self._deadline(timeout)
-        return await self._run(self._trim(checked_offset(offset), deadline, count_freed=True))
+        epoch = self._cluster.layout.epoch
+        trimming = self._trim(checked_offset(offset), deadline, count_freed=True)
+        reached = await self._run(trimming)
+        # A leader that took over meanwhile has not seen what units freed before.
+        return replace(reached, at_least=reached.at_least or reached.epoch != epoch)
 
     # What `Log` asks for.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
 
 from corfu.addresses import parse_addresses
 from corfu.layout import Layout
@@ -15,7 +14,7 @@ from corfu.tools.connection import cluster_option, output_option, run, timeout_o
 from corfu.tools.failure import CommandError, Status
 from corfu.tools.health import Health
 from corfu.tools.status import STATUS_TIMEOUT_S
-from corfu.tools.tables import chain_text, offsets_text, plain_table, short
+from corfu.tools.tables import chain_text, offsets_text, plain_table, short, table_console
 from corfu.types import Epoch
 
 from .layout_changes import changes
@@ -96,7 +95,7 @@ def history(count: int | None, cluster: str, timeout: float, output: str) -> Non
         table.add_row(
             str(each.epoch), f"{each.first_offset:,}", _leader(each), "; ".join(what)
         )  # fmt: skip
-    console = Console(highlight=False)
+    console = table_console()
     console.print(table)
     if health.best.pending_epoch is not None:
         console.print(f"epoch {health.best.pending_epoch} is being made", style="red")
@@ -177,7 +176,7 @@ def _leader(shown: Layout) -> str:
 
 
 def _print(shown: Layout, told: StatusIs | None) -> None:
-    console = Console(highlight=False)
+    console = table_console()
     console.print(
         f"epoch {shown.epoch}, from offset {shown.first_offset:,} on, leader: {_leader(shown)}, "
         f"sync {shown.sync}, at least {shown.min_replicas} units a chain",

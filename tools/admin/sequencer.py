@@ -6,14 +6,13 @@ import json
 from dataclasses import dataclass
 
 import click
-from rich.console import Console
 
 from corfu.messages import ReplicaRole, ReplicaStatus, StatusIs
 from corfu.tools.asking import ask_health
 from corfu.tools.connection import cluster_option, output_option, run, timeout_option
 from corfu.tools.health import Health
 from corfu.tools.status import STATUS_TIMEOUT_S
-from corfu.tools.tables import plain_table, short
+from corfu.tools.tables import plain_table, short, table_console
 from corfu.types import ReplicaId, Slot
 
 _ROLES = {
@@ -129,7 +128,7 @@ def _line_json(line: ReplicaLine) -> dict[str, object]:
 
 
 def _print(health: Health) -> None:
-    console = Console(highlight=False)
+    console = table_console()
     lines = lines_of(health)
     up = sum(line.answer is not None for line in lines)
     leader = "none" if health.leader is None else f"replica {health.leader.replica}"
@@ -140,7 +139,7 @@ def _print(health: Health) -> None:
     )
     table = plain_table(
         *("replica", "incarnation", "address", "role", "ballot", "chosen", "applied", "behind"),
-        *("snapshot", "hears leader"),
+        *("snapshot", "hears"),
     )
     for line in lines:
         member, answer = line.member, line.answer

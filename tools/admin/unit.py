@@ -6,14 +6,13 @@ import json
 from dataclasses import dataclass
 
 import click
-from rich.console import Console
 
 from corfu.messages import RebuildStatus, StatusIs, UnitStatus
 from corfu.tools.asking import ask_health
 from corfu.tools.connection import cluster_option, output_option, run, timeout_option
 from corfu.tools.health import is_up, percent
 from corfu.tools.status import STATUS_TIMEOUT_S
-from corfu.tools.tables import gigabytes, place_text, plain_table, short
+from corfu.tools.tables import gigabytes, place_text, plain_table, short, table_console
 from corfu.types import Offset, UnitId
 
 
@@ -149,7 +148,7 @@ def _print(status: StatusIs) -> None:
         )
     for id_ in status.gone:
         table.add_row(str(id_), "", "", "left")
-    Console(highlight=False).print(table)
+    table_console().print(table)
 
 
 def _places_text(places: tuple[Place, ...]) -> str:

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from corfu.client.log import LogClient
+from corfu.messages import Trim, TrimReached
+from corfu.ports import UnansweredError
 from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.replica import Replica
 from corfu.storage_units.process import UnitProcess, format_unit
 from corfu.storage_units.unit import StorageUnit
 from corfu.tools.sim.options import Options
 from corfu.tools.sim.world import Host, World
-from corfu.types import Epoch, Incarnation, Offset, Position, State, SyncMode, UnitId
+from corfu.types import Address, Epoch, Incarnation, Offset, Position, State, SyncMode, UnitId
 
 
 def in_world(
@@ -330,6 +332,31 @@ def test_trim_that_counts_tells_what_the_units_have_freed() -> None:
         assert not told.at_least
         again = await call(log.trim_counting(tail))
         assert (again.mark_before, again.mark, again.freed_files) == (tail, tail, 0)
+
+    in_world(steps)
+
+
+def test_trim_whose_answer_was_lost_is_told_the_same_again() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        log, call = await client(world)
+        for _ in range(4):
+            await asyncio.gather(*(call(log.append(bytes(100_000))) for _ in range(5)))
+        tail = await call(log.tail())
+        other, driver, group = world.client()
+        await group.run(asyncio.ensure_future, other.open())
+        # Nothing comes back, and the client gives up and asks once more, as the same request.
+        address = Address("10.0.3.2", 7000)
+        request = Trim(driver.new_request(), tail, count_freed=True)
+        world.network.block([host.address], [address])
+        with pytest.raises(UnansweredError):
+            await group.run(asyncio.ensure_future, driver.ask(host.address, request, 5.0))
+        world.network.heal()
+        assert core(host).state.trim_mark == tail
+        told = await group.run(asyncio.ensure_future, driver.ask(host.address, request, 5.0))
+        assert isinstance(told, TrimReached)
+        assert (told.mark_before, told.mark, told.at_least) == (0, tail, False)
+        assert told.freed_files >= 2 * 3
 
     in_world(steps)
 
