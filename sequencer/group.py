@@ -97,6 +97,16 @@ class Group:
         return self._member.id
 
     @property
+    def incarnation(self) -> Incarnation:
+        """Which folder this replica has."""
+        return self._member.incarnation
+
+    @property
+    def votes(self) -> bool:
+        """Tell if its promises and votes count."""
+        return self._member.may_vote
+
+    @property
     def state(self) -> State:
         """The applied state."""
         return self._member.state
@@ -115,6 +125,21 @@ class Group:
     def leader(self) -> ReplicaId | None:
         """Who leads, as far as it knows."""
         return self._member.leader
+
+    @property
+    def leader_heard_at(self) -> float:
+        """When a leader was last heard, or this process began."""
+        return self._member.leader_heard_at
+
+    @property
+    def chosen_until(self) -> Slot:
+        """Every slot up to it is chosen, as far as this replica has heard."""
+        return max(self.applied, self._learning.chosen_until)
+
+    @property
+    def snapshot(self) -> Slot:
+        """Up to where the durable snapshot goes."""
+        return self._member.acceptor.snapshot
 
     @property
     def ballot(self) -> Ballot:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from corfu.layout import Layout, Unit
-from corfu.messages import Sealed, Trim, Trimmed, TrimReached, TrimTo
+from corfu.messages import Sealed, Trim, TrimReached
 from corfu.types import Address, Offset, RequestId, UnitId
 
-from . import commands
 from .closing import Closer, heads_of
 from .context import Backoff, Context
 from .detector import Detector
@@ -23,6 +23,7 @@ from .doubts import DoubtSettler
 from .epochs import EpochMaker, install, seal
 from .planning import changes
 from .rebuild import Rebuilder
+from .trimming import Trimming
 from .views import Key
 
 INSTALL_S = 0.3
@@ -30,7 +31,8 @@ INSTALL_S = 0.3
 
 _INSTALL_GRACE_S = 1.0
 _WATCHES_PER_PROBE = 2
-_CLOSE_POLL_S = 0.01
+_TRIMMED_MAX = 256
+"""Answers to trims that are kept, for requests that are repeated."""
 
 
 class ServedEpoch:
@@ -170,6 +172,7 @@ class LeaderTerm:
         self._context = context
         self._served: ServedEpoch | None = None
         self._trims: dict[RequestId, asyncio.Task[None]] = {}
+        self._trimmed: OrderedDict[RequestId, TrimReached] = OrderedDict()
 
     async def run(self) -> None:
         """Make an epoch and serve it, again and again, until cancelled."""
@@ -200,51 +203,24 @@ class LeaderTerm:
         """Trim for a client, in the background; a repeated request changes nothing."""
         if request.request in self._trims:
             return
+        if request.request in self._trimmed:
+            # The answer was lost. Done again, it would count nothing: all is freed by now.
+            self._context.shell.send(sender, self._trimmed[request.request])
+            return
         if len(self._trims) >= self._context.settings.waiting_max:
             return
         task = self._context.spawn(self._trim(request, sender), "trim")
         self._trims[request.request] = task
 
     async def _trim(self, request: Trim, sender: Address) -> None:
-        context = self._context
         try:
-            tail = context.core.tail
-            target = min(request.mark, tail if tail is not None else request.mark)
-            if context.state.closed_until < target:
-                # What is decided already goes at once, by way of the probes: a unit with a full
-                # disk may need that room before it can take the junk that decides the rest.
-                await context.decide(commands.TrimTo(target))
-            # What is trimmed must be decided: else a slow writer could be told that its entry
-            # is in the log after it was trimmed away, and another that it is not.
-            while context.state.closed_until < target:
-                if self._served is not None:
-                    self._served.closer.want(target)
-                await context.shell.sleep(_CLOSE_POLL_S)
-            await context.decide(commands.TrimTo(target))
-            mark = context.state.trim_mark
-            # It returns when every unit of the active layout has it durably: no unit then gives
-            # the value again.
-            freed: dict[Unit, int] = {}
-            while lacking := [u for u in context.state.active.units if u not in freed]:
-                pushed = await asyncio.gather(*(self._push(unit, mark) for unit in lacking))
-                freed |= dict(zip(lacking, pushed, strict=True))
-            epoch = context.state.active.epoch
-            total = sum(freed.values())
-            context.shell.send(sender, TrimReached(request.request, epoch, mark, total))
+            reached = await Trimming(self._context, self._closer).run(request)
+            self._trimmed[request.request] = reached
+            if len(self._trimmed) > _TRIMMED_MAX:
+                self._trimmed.popitem(last=False)
+            self._context.shell.send(sender, reached)
         finally:
             del self._trims[request.request]
 
-    async def _push(self, unit: Unit, mark: Offset) -> int:
-        """Bring the trim mark to a unit of the layout; returns how many bytes that freed."""
-        context = self._context
-        backoff = Backoff(context)
-        while unit in context.state.active.units:
-            message = TrimTo(
-                context.shell.new_request(), unit.id, unit.incarnation,
-                mark, context.state.closed_until,
-            )  # fmt: skip
-            reply = await context.ask(unit.address, message, context.settings.seal_s)
-            if isinstance(reply, Trimmed) and reply.mark >= mark:
-                return reply.freed_bytes
-            await backoff.wait()
-        return 0
+    def _closer(self) -> Closer | None:
+        return None if self._served is None else self._served.closer

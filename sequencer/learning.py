@@ -38,6 +38,8 @@ class Learning:
         self._member = member
         self._learnt = learnt
         self._asked_at = _LONG_AGO
+        self.chosen_until = Slot(0)
+        """Highest slot up to which a leader said that all is chosen."""
 
     def learn(self, slot: Slot, value: bytes, now: float) -> None:
         """Note that a value is chosen; apply what can be applied."""
@@ -56,6 +58,7 @@ class Learning:
     def take_notice(self, message: Heartbeat, now: float) -> None:
         """Apply what the leader says is chosen."""
         member = self._member
+        self.chosen_until = max(self.chosen_until, message.chosen_until)
         while member.applied < message.chosen_until:
             vote = member.acceptor.accepted.get(Slot(member.applied + 1))
             # Only a value accepted at the notice's own ballot is the one that the leader chose;

@@ -13,10 +13,13 @@ from typing import Protocol
 from corfu.effects import Effect
 from corfu.journal.planner import Journal
 from corfu.messages import (
+    GetHistory,
+    GetHoles,
     GetLayout,
     GetStatus,
     GetTail,
     GetToken,
+    HolesAre,
     LayoutIs,
     Message,
     NotLeader,
@@ -32,13 +35,14 @@ from corfu.messages import (
 from corfu.types import Address, Ballot, Epoch, Incarnation, Offset, ReplicaId, RequestId, Slot
 
 from .commands import Command, RegisterUnit, ReserveOffsets
+from .grant_times import GrantTimes
 from .group import Group
 from .identity import ReplicaIdentity
 from .outbox import Outbox
 from .proposer import Done
 from .settings import SequencerSettings
 from .state import Outcome, State
-from .status import LOST_SHOWN_MAX, status_of
+from .status import LOST_SHOWN_MAX, history_of, status_of
 from .storage import Restored
 from .tokens import Answer, TokenDesk, WriteReports
 from .views import UnitViews
@@ -93,6 +97,7 @@ class Replica:
         self._out = Outbox()
         self._desk: TokenDesk | None = None
         self._reports = WriteReports()
+        self._times = GrantTimes()
         self._tails: list[_WaitingTail] = []
         self._group = Group(
             identity=identity,
@@ -119,6 +124,10 @@ class Replica:
             case GetStatus():
                 status = status_of(message.request, self._group, self.views, self.tail, now)
                 self._out.send(sender, status, ordered=False)
+            case GetHistory():
+                self._out.send(sender, history_of(message.request, self.state), ordered=False)
+            case GetHoles():
+                self._on_get_holes(message, sender, now)
             case Register():
                 self._on_register(message, sender, now)
             case Trim():
@@ -196,9 +205,11 @@ class Replica:
             raise RuntimeError(f"epoch {active.epoch} is another ballot's")
         assert self._desk is None or self._desk.epoch < active.epoch
         old = self._desk
+        # What the window before left unused was never granted: it is as old as this epoch.
+        self._times.note(active.first_offset if old is None else old.next, now)
         self._desk = TokenDesk(
             active.epoch, active.first_offset, self.state.reserved_until, self._settings,
-            self._reports,
+            self._reports, self._times,
         )  # fmt: skip
         if old is not None:
             for request, sender in old.waiting():
@@ -231,6 +242,8 @@ class Replica:
                 self._not_leader(request.request, sender)
             self._desk.close()
             self._desk = None
+        # A later term of this replica cannot tell what others granted meanwhile.
+        self._times = GrantTimes()
         for waiting in self._tails:
             self._not_leader(waiting.request, waiting.sender)
         self._tails.clear()
@@ -238,6 +251,7 @@ class Replica:
     def applied(self, now: float) -> None:
         """Hold the desk to the state."""
         desk = self._desk
+        self._times.forget_below(self.state.closed_until)
         if desk is not None and self.state.active.epoch != desk.epoch:
             # Its epoch is over: units are sealed against its tokens. Who waits is told when the
             # new epoch's desk opens.
@@ -335,6 +349,17 @@ class Replica:
             self._reports.p99_us(now), self._reports.lost_permille(),
         )  # fmt: skip
         self._out.send(to, reply, ordered=False)
+
+    def _on_get_holes(self, message: GetHoles, sender: Address, now: float) -> None:
+        desk, closed = self._desk, self.state.closed_until
+        if desk is None:
+            self._not_leader(message.request, sender)
+            return
+        # Between an activation and the first grant closed_until may pass the old desk's tail.
+        reply = HolesAre(
+            message.request, desk.epoch, closed, max(desk.next, closed), self._times.samples(now)
+        )
+        self._out.send(sender, reply, ordered=False)
 
     def _on_get_layout(self, message: GetLayout, sender: Address) -> None:
         # Activated layouts only: an intent that clients used could yet be replaced by another.

@@ -10,6 +10,12 @@ from corfu import schema
 from corfu.layout import Layout, Replica, Unit
 from corfu.types import ClusterId, Epoch, Incarnation, Offset, Range, UnitId
 
+HISTORY_MAX = 64
+"""Most past layouts that are kept."""
+
+HISTORY_BYTES_MAX = 128 << 10
+"""Most bytes that they take, encoded: a state, and an answer with all of them, fit one message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Intent:
@@ -73,6 +79,7 @@ class State:
             each rebuild has come.
         wanted_chains: How many chains the open segment is to have.
         wanted_replicas: How many units each chain is to have.
+        history: The layouts that were active before, ascending, the newest of them; for people.
     """
 
     cluster: ClusterId
@@ -91,6 +98,7 @@ class State:
     rebuilt: tuple[Rebuilt, ...]
     wanted_chains: int
     wanted_replicas: int
+    history: tuple[Layout, ...]
 
     def digest(self) -> int:
         """Return xxh3_64 of the canonical encoding: equal states, equal digest."""
@@ -149,8 +157,23 @@ def first_state(active: Layout) -> State:
         rebuilt=(),
         wanted_chains=len(active.open_segment.chains),
         wanted_replicas=max(map(len, active.open_segment.chains), default=0),
+        history=(),
     )
     return replace(state, formatted=state.digest())
+
+
+def past_layouts(state: State) -> tuple[Layout, ...]:
+    """Return the history once the active layout is past, too; the oldest give way."""
+    # The layout of epoch 0 was never activated.
+    known = (*state.history, *((state.active,) if state.active.epoch else ()))
+    kept: list[Layout] = []
+    size = 0
+    for layout in reversed(known[-HISTORY_MAX:]):
+        size += len(schema.pack(layout))
+        if size > HISTORY_BYTES_MAX:
+            break
+        kept.append(layout)
+    return tuple(reversed(kept))
 
 
 def rejected(state: State, reason: str) -> tuple[State, Outcome]:

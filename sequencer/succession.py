@@ -23,6 +23,7 @@ from .state import (
     Rebuilt,
     SealedFor,
     State,
+    past_layouts,
     rejected,
 )
 
@@ -241,6 +242,7 @@ def _activated(state: State, intent: Intent, sealed: set[Key], until: Offset) ->
         sealed_for=tuple(sealed_for),
         left=state.left + left,
         rebuilt=_still_needed(state, layout),
+        history=past_layouts(state),
     )
 
 

@@ -14,6 +14,7 @@ from corfu.config import WINDOW_OFFSETS_MAX
 from corfu.messages import GetToken, Grant, Rejected, Rejection
 from corfu.types import Address, Epoch, Incarnation, Offset, RequestId
 
+from .grant_times import GrantTimes
 from .settings import TOKENS_PER_REQUEST_MAX, SequencerSettings
 
 _REPORTS_KEPT_S = 10.0
@@ -85,12 +86,14 @@ class TokenDesk:
         window_end: Offset,
         settings: SequencerSettings,
         reports: WriteReports,
+        times: GrantTimes,
     ) -> None:
         self.epoch = epoch
         self.next = first
         self.window_end = window_end
         self._settings = settings
         self._reports = reports
+        self._times = times
         self._clients: OrderedDict[Incarnation, _Client] = OrderedDict()
         self._waiting: OrderedDict[RequestId, tuple[GetToken, Address, float]] = OrderedDict()
         self._wanted = 0
@@ -189,6 +192,7 @@ class TokenDesk:
 
     def _grant(self, request: GetToken, now: float) -> Grant:
         first = self.next
+        self._times.note(first, now)
         self.next = Offset(first + request.count)
         assert self.next <= self.window_end
         self._count(request.count, now)

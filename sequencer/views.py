@@ -126,12 +126,13 @@ class UnitViews:
             return UnitStatus(
                 unit.id, unit.incarnation, unit.address, None, Epoch(0),
                 restarted=False, doubt=False, frozen=False, local_tail=Offset(0), free_bytes=0,
+                sync=None,
             )  # fmt: skip
         probed = seen.probed
         return UnitStatus(
             unit.id, unit.incarnation, unit.address, _ms(now - seen.heard_at), probed.epoch,
             restarted=probed.restarted, doubt=probed.doubt, frozen=probed.frozen,
-            local_tail=probed.local_tail, free_bytes=probed.free_bytes,
+            local_tail=probed.local_tail, free_bytes=probed.free_bytes, sync=probed.sync,
         )  # fmt: skip
 
 

@@ -168,10 +168,15 @@ class Control:
         if not store.has_mark_room():
             return self.refuse(message, context.no_room(), sender)
         store.raise_marks(message.mark, message.closed_until)
-        freed = store.reclaim() * context.settings.journal_file_bytes
+        # A file that was finished just now is not left to the next housekeeping: the answer is to
+        # say whether it will be freed.
+        store.files.drain_finished()
+        store.reclaim()
+        journal = store.journal
         trimmed = Trimmed(
-            message.request, standing.unit, standing.incarnation, standing.trim_mark, freed
-        )
+            message.request, standing.unit, standing.incarnation, standing.trim_mark,
+            journal.freed_files, journal.freed_bytes, store.freeing,
+        )  # fmt: skip
         return [Send(sender, trimmed)]
 
     def probe(self, message: Probe, sender: Address, now: float) -> list[Effect]:

@@ -359,6 +359,11 @@ class Store:
         """Cells below the trim mark are still in memory, and their files not yet released."""
         return self._reclaiming
 
+    @property
+    def freeing(self) -> bool:
+        """Journal files will be freed for what was trimmed so far."""
+        return self._reclaiming or self.journal.freeing
+
     def reclaim(self) -> int:
         """Forget what was trimmed, up to a bound of work; returns how many files it released."""
         if self._reclaiming:

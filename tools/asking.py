@@ -1,23 +1,77 @@
-"""Asking the replicas of a cluster one thing each, without opening the log."""
+"""Asking the processes of a cluster one thing each, without opening the log."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import random
+from collections.abc import AsyncIterator
 
+from corfu.addresses import parse_addresses
 from corfu.config import LinkSettings
 from corfu.link import Link
-from corfu.messages import GetStatus, StatusIs
+from corfu.messages import GetStatus, Message, StatusIs
 from corfu.ports import UnansweredError
 from corfu.runtime.driver import Driver
 from corfu.runtime.udp import bind_udp
-from corfu.types import Address, Incarnation
+from corfu.types import Address, Incarnation, RequestId
+
+from .failure import CommandError, Status
+from .health import Health, assess
 
 
-async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
-    """Return what each replica that answers within `budget_s` says of the cluster."""
+class Asker:
+    """Asks replicas and units; made by `asking`."""
+
+    def __init__(self, driver: Driver, link: Link) -> None:
+        self._driver = driver
+        self._link = link
+
+    def new_request(self) -> RequestId:
+        """Return the id for the next message."""
+        return self._driver.new_request()
+
+    async def ask(self, to: Address, message: Message, budget_s: float) -> Message | None:
+        """Return the answer; None if none came within `budget_s`.
+
+        All but `GetStatus` is answered only once the cluster is known: ask for `statuses` first.
+        """
+        try:
+            return await self._driver.ask(to, message, budget_s)
+        except UnansweredError:
+            return None
+
+    async def statuses(self, replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
+        """Return what each replica that answers says of the cluster."""
+        answers = await asyncio.gather(
+            *(self.ask(to, GetStatus(self.new_request()), budget_s) for to in replicas)
+        )
+        found = [answer for answer in answers if isinstance(answer, StatusIs)]
+        if found:
+            self._link.cluster = found[0].layout.cluster
+        return found
+
+    async def health(self, cluster: str, budget_s: float) -> Health:
+        """Ask the replicas of a cluster string, and judge the cluster.
+
+        Raises:
+            UsageError: It is no list of addresses.
+            CommandError: No replica answers.
+        """
+        asked = parse_addresses(cluster)
+        answers = await self.statuses(asked, budget_s)
+        if not answers:
+            raise CommandError(
+                f"no replica answers at {', '.join(map(str, asked))}", Status.UNAVAILABLE
+            )
+        return assess(asked, answers)
+
+
+@contextlib.asynccontextmanager
+async def asking(replicas: tuple[Address, ...]) -> AsyncIterator[Asker]:
+    """Open a socket from which these replicas, and the units of their cluster, can be asked."""
     datagrams = await bind_udp(_own_host(replicas), 0)
     link = Link(
         cluster=None,
@@ -34,11 +88,22 @@ async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[S
     )
     driver.start()
     try:
-        answers = await asyncio.gather(*(_ask(driver, to, budget_s) for to in replicas))
+        yield Asker(driver, link)
     finally:
         driver.stop()
         await datagrams.wait_closed()
-    return [answer for answer in answers if answer is not None]
+
+
+async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
+    """Return what each replica that answers within `budget_s` says of the cluster."""
+    async with asking(replicas) as asker:
+        return await asker.statuses(replicas, budget_s)
+
+
+async def ask_health(cluster: str, budget_s: float) -> Health:
+    """Look once at a whole cluster; see `Asker.health`."""
+    async with asking(parse_addresses(cluster)) as asker:
+        return await asker.health(cluster, budget_s)
 
 
 def _own_host(replicas: tuple[Address, ...]) -> str:
@@ -47,11 +112,3 @@ def _own_host(replicas: tuple[Address, ...]) -> str:
     if all(ipaddress.ip_address(replica.host).is_loopback for replica in replicas):
         return "::1" if ipv6 else "127.0.0.1"
     return "::" if ipv6 else "0.0.0.0"  # noqa: S104 - which interface, the kernel knows
-
-
-async def _ask(driver: Driver, to: Address, budget_s: float) -> StatusIs | None:
-    try:
-        answer = await driver.ask(to, GetStatus(driver.new_request()), budget_s)
-    except UnansweredError:
-        return None
-    return answer if isinstance(answer, StatusIs) else None

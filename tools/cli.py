@@ -23,9 +23,13 @@ COMMANDS: dict[str, str] = {
     "append": ".data:append",
     "read": ".data:read",
     "tail": ".data:tail",
-    "trim": ".data:trim",
+    "trim": ".trim:trim",
     "fill": ".data:fill",
+    "holes": ".holes:holes",
     "status": ".status:status",
+    "unit": ".admin.unit:unit",
+    "layout": ".admin.layout:layout",
+    "sequencer": ".admin.sequencer:sequencer",
     "simulate": ".sim.cli:simulate",
 }
 """Name of each command: the module of this package, and its object there."""

@@ -1,4 +1,4 @@
-"""The commands on records: append, read, tail, trim, fill."""
+"""The commands on records: append, read, tail, fill."""
 
 from __future__ import annotations
 
@@ -227,30 +227,6 @@ def tail(cluster: str, timeout: float) -> None:
     async def procedure() -> int:
         async with corfu.connect(cluster, timeout=timeout) as log:
             return await log.tail()
-
-    click.echo(run(procedure()))
-
-
-@click.command(
-    cls=OffsetCommand,
-    epilog="""\
-\b
-Example:
-  corfu trim 1000      entries 0 to 999 are gone; prints the trim mark reached
-""",
-)
-@click.argument("offset", type=OFFSET)
-@cluster_option
-@timeout_option
-def trim(offset: int, cluster: str, timeout: float) -> None:
-    """Delete every entry below OFFSET, for ever; print the trim mark that was reached.
-
-    The mark goes no higher than the tail, and never back.
-    """
-
-    async def procedure() -> int:
-        async with corfu.connect(cluster, timeout=timeout) as log:
-            return await log.trim(Offset(offset))
 
     click.echo(run(procedure()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from corfu.messages import RebuildStatus, StatusIs, UnitStatus
+from corfu.messages import StatusIs, UnitStatus
 from corfu.types import Address, Range, ReplicaId
 
 SILENT_MS = 2000
@@ -62,7 +62,7 @@ def assess(asked: Sequence[Address], answers: Sequence[StatusIs]) -> Health:
         *_short_chains(best),
         *(
             f"unit {each.unit} is being rebuilt: offsets {each.start} to {each.end - 1}, "
-            f"{_percent(each)} %"
+            f"{percent(each.reached - each.start, each.end - each.start)} %"
             for each in best.rebuilds
         ),
         *(f"lost: {_range(lost)}" for lost in best.lost),
@@ -118,9 +118,9 @@ def _short_chains(best: StatusIs) -> list[str]:
     return found
 
 
-def _percent(rebuild: RebuildStatus) -> int:
-    done, all_ = rebuild.reached - rebuild.start, rebuild.end - rebuild.start
-    return 100 * done // all_
+def percent(done: int, all_: int) -> int:
+    """Return how many of a hundred are done, rounded down: 100 only when all is."""
+    return 100 * done // all_ if all_ else 100
 
 
 def _range(offsets: Range) -> str:

@@ -6,16 +6,15 @@ import json
 import sys
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from corfu.addresses import parse_addresses
 from corfu.types import Address
 
-from .asking import ask_replicas
+from .asking import ask_health
 from .connection import cluster_option, output_option, run, timeout_option
-from .failure import CommandError, Status
-from .health import Health, assess, is_up
+from .failure import Status
+from .health import Health, is_up
+from .tables import gigabytes, place_text, plain_table, table_console
 
 STATUS_TIMEOUT_S = 2.0
 
@@ -36,13 +35,7 @@ Exit status: 0 healthy, 1 degraded (a replica or unit is down, or no leader), 2 
 @output_option
 def status(cluster: str, timeout: float, output: str) -> None:
     """Show the leader, the epoch, the chains, which processes are up, and the tail."""
-    asked = parse_addresses(cluster)
-    answers = run(ask_replicas(asked, min(timeout, STATUS_TIMEOUT_S)))
-    if not answers:
-        raise CommandError(
-            f"no replica answers at {', '.join(map(str, asked))}", Status.UNAVAILABLE
-        )
-    health = assess(asked, answers)
+    health = run(ask_health(cluster, min(timeout, STATUS_TIMEOUT_S)))
     if output == "json":
         click.echo(json.dumps(as_json(health), indent=2))
     else:
@@ -102,7 +95,7 @@ def as_json(health: Health) -> dict[str, object]:
 
 
 def _print(health: Health) -> None:
-    console = Console(highlight=False)
+    console = table_console()
     best = health.best
     leader = "none" if health.leader is None else f"replica {health.leader.replica}"
     tail = "unknown" if best.tail is None else f"{best.tail:,}"
@@ -120,9 +113,7 @@ def _print(health: Health) -> None:
 
 
 def _replica_table(health: Health) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("replica", "address", "state", "applied slot"):
-        table.add_column(heading)
+    table = plain_table("replica", "address", "state", "applied slot")
     for replica in health.replicas:
         answer = replica.answer
         state = "down" if answer is None else "leads" if answer is health.leader else "up"
@@ -136,13 +127,11 @@ def _replica_table(health: Health) -> Table:
 
 
 def _unit_table(health: Health) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("chain", "unit", "address", "state", "holds up to", "free disk"):
-        table.add_column(heading)
+    table = plain_table("chain", "unit", "address", "state", "holds up to", "free disk")
     units = {unit.unit: unit for unit in health.best.units}
     layout = health.best.layout
     places = [
-        (f"{number} {_role(index, len(chain))}", id_)
+        (place_text(number, index, chain), id_)
         for number, chain in enumerate(layout.open_segment.chains)
         for index, id_ in enumerate(chain)
     ]
@@ -163,12 +152,6 @@ def _unit_table(health: Health) -> Table:
                 str(address),
                 "up" if is_up(unit) else "down",
                 f"{unit.local_tail:,}",
-                f"{unit.free_bytes / 1e9:.1f} GB",
+                gigabytes(unit.free_bytes),
             )
     return table
-
-
-def _role(index: int, length: int) -> str:
-    if length == 1:
-        return "head, tail"
-    return {0: "head", length - 1: "tail"}.get(index, "")

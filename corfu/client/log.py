@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Self, TypeVar
 
 from corfu.client.append import Appender
@@ -119,7 +120,17 @@ class LogClient(Log):
     async def trim(self, offset: int, *, timeout: float | None = None) -> Offset:
         """See `Log`."""
         deadline = self._deadline(timeout)
-        return await self._run(self._trim(checked_offset(offset), deadline))
+        trimming = self._trim(checked_offset(offset), deadline, count_freed=False)
+        return (await self._run(trimming)).mark
+
+    async def trim_counting(self, offset: int, *, timeout: float | None = None) -> TrimReached:
+        """Trim as `trim` does, wait for units to free files, and return what the leader counted."""
+        deadline = self._deadline(timeout)
+        epoch = self._cluster.layout.epoch
+        trimming = self._trim(checked_offset(offset), deadline, count_freed=True)
+        reached = await self._run(trimming)
+        # A leader that took over meanwhile has not seen what units freed before.
+        return replace(reached, at_least=reached.at_least or reached.epoch != epoch)
 
     # What `Log` asks for.
 
@@ -199,9 +210,9 @@ class LogClient(Log):
                 await self._endpoint.sleep(backoff.next_s())
         raise UnavailableError(f"fill {offset}: {trouble}", "unknown")
 
-    async def _trim(self, offset: Offset, deadline: float) -> Offset:
+    async def _trim(self, offset: Offset, deadline: float, *, count_freed: bool) -> TrimReached:
         backoff = self._cluster.backoff()
-        message = Trim(self._endpoint.new_request(), offset)
+        message = Trim(self._endpoint.new_request(), offset, count_freed)
         trouble = "no time"
         while self._endpoint.now() < deadline:
             try:
@@ -210,7 +221,7 @@ class LogClient(Log):
                 raise UnavailableError(str(error), "unknown") from None
             if isinstance(reply, TrimReached):
                 self._cluster.trim_mark = max(self._cluster.trim_mark, reply.mark)
-                return reply.mark
+                return reply
             if isinstance(reply, Rejected):
                 trouble = f"rejected: {reply.reason.name} {reply.detail}".rstrip()
             await self._cluster.refresh()

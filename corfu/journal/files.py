@@ -140,6 +140,9 @@ class Releases:
     def __init__(self) -> None:
         self.stale = False
         """The last state laid out does not say what is released or settled by now."""
+        self.freed_files = 0
+        self.freed_bytes = 0
+        """What the operations handed out by `free` have freed."""
         self._sizes: dict[int, int] = {}
         self._released: list[int] = []
         self._stated: list[int] = []
@@ -149,6 +152,11 @@ class Releases:
     def __bool__(self) -> bool:
         """There are files that the next cut or mark can free."""
         return bool(self._freed)
+
+    @property
+    def pending(self) -> bool:
+        """There are released files that no operation handed out has freed."""
+        return bool(self._sizes)
 
     def add(self, serial: int, file_bytes: int) -> None:
         """Take a file that is no longer live; `file_bytes` 0 if it is not there."""
@@ -182,6 +190,8 @@ class Releases:
             size = self._sizes.pop(serial)
             if not size:
                 continue
+            self.freed_files += 1
+            self.freed_bytes += size
             if size == settings.file_bytes and not spares.enough:
                 operations.append(Rename(journal_name(serial), spare_name(serial)))
                 spares.add(spare_name(serial))

@@ -242,6 +242,21 @@ class Journal:
         self._releases.add(serial, self._live.pop(serial).file_bytes)
 
     @property
+    def freed_files(self) -> int:
+        """How many released files were removed, or made spares, since the start."""
+        return self._releases.freed_files
+
+    @property
+    def freed_bytes(self) -> int:
+        """The length of those files."""
+        return self._releases.freed_bytes
+
+    @property
+    def freeing(self) -> bool:
+        """Files were released that are not freed yet."""
+        return self._releases.pending
+
+    @property
     def spares(self) -> int:
         """How many empty files are ready."""
         return len(self._spares)

@@ -43,11 +43,15 @@ from corfu.messages.paxos import (
     UnitView,
 )
 from corfu.messages.sequencer import (
+    GetHistory,
+    GetHoles,
     GetLayout,
     GetStatus,
     GetTail,
     GetToken,
     Grant,
+    HistoryIs,
+    HolesAre,
     LayoutIs,
     NotLeader,
     RebuildStatus,
@@ -55,9 +59,11 @@ from corfu.messages.sequencer import (
     Registered,
     Rejected,
     Rejection,
+    ReplicaRole,
     ReplicaStatus,
     StatusIs,
     TailIs,
+    TailSample,
     Trim,
     TrimReached,
     UnitStatus,
@@ -134,6 +140,10 @@ SequencerMessage = (
     | TrimReached
     | GetStatus
     | StatusIs
+    | GetHoles
+    | HolesAre
+    | GetHistory
+    | HistoryIs
 )
 PaxosMessage = (
     PreVote
@@ -195,6 +205,10 @@ KINDS: dict[int, type[Message]] = {
     75: TrimReached,
     76: GetStatus,
     77: StatusIs,
+    78: GetHoles,
+    79: HolesAre,
+    84: GetHistory,
+    85: HistoryIs,
     96: PreVote,
     97: PreVoted,
     98: Prepare,
@@ -214,6 +228,7 @@ REPLIES: frozenset[type[Message]] = frozenset(
         *(Written, AlreadyWritten, Filled, NotWritten, Entries, WrongEpoch, Refused),
         *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, RebuildDone, Pong),
         *(Grant, TailIs, LayoutIs, NotLeader, Rejected, Registered, TrimReached, StatusIs),
+        *(HolesAre, HistoryIs),
     }
 )
 """Messages that answer a request: they complete the ask with the same request id.
@@ -240,6 +255,8 @@ __all__ = [
     "FillList",
     "Filled",
     "Forward",
+    "GetHistory",
+    "GetHoles",
     "GetLayout",
     "GetStatus",
     "GetTail",
@@ -248,6 +265,8 @@ __all__ = [
     "Heartbeat",
     "HeartbeatAck",
     "HeldOffset",
+    "HistoryIs",
+    "HolesAre",
     "Inspect",
     "Inspected",
     "InspectedOffset",
@@ -279,6 +298,7 @@ __all__ = [
     "Registered",
     "Rejected",
     "Rejection",
+    "ReplicaRole",
     "ReplicaStatus",
     "Resolution",
     "Resolve",
@@ -289,6 +309,7 @@ __all__ = [
     "SilentUnit",
     "StatusIs",
     "TailIs",
+    "TailSample",
     "Trim",
     "TrimReached",
     "TrimTo",

@@ -16,6 +16,7 @@ from corfu.types import (
     ReplicaId,
     RequestId,
     Slot,
+    SyncMode,
     UnitId,
 )
 
@@ -160,20 +161,37 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Client to leader: raise the trim mark to `mark`, no further than closed_until can follow."""
+    """Client to leader: raise the trim mark to `mark`, no further than closed_until can follow.
+
+    `count_freed`: answer only when the units have freed what they can, or after some seconds.
+    """
 
     request: RequestId
     mark: Offset
+    count_freed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TrimReached:
-    """Leader to client: every unit of the active layout has durably this mark."""
+    """Leader to client: every unit of the active layout has durably this mark.
+
+    Attributes:
+        mark: The mark reached.
+        mark_before: The mark when the leader took the request.
+        freed_files: Journal files that the units have freed since then.
+        freed_bytes: Their length.
+        units: How many units that is about.
+        at_least: More may have been freed, or will be; always so if it was not asked for.
+    """
 
     request: RequestId
     epoch: Epoch
     mark: Offset
+    mark_before: Offset
+    freed_files: int
     freed_bytes: int
+    units: int
+    at_least: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +201,23 @@ class GetStatus:
     request: RequestId
 
 
+class ReplicaRole(enum.IntEnum):
+    """What a replica is doing about leadership."""
+
+    LEADS = 1
+    FOLLOWS = 2
+    ELECTING = 3
+    """It asks for promises, or has them and catches up."""
+    IN_DOUBT = 4
+    """Its journal may lack votes: it asks the others what they hold, and votes for nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnitStatus:
-    """One unit as a replica sees it; `heard_ms` ago it last answered (None: never)."""
+    """One unit as a replica sees it; `heard_ms` ago it last answered (None: never).
+
+    `sync` is the mode of its folder; None if it never answered.
+    """
 
     unit: UnitId
     incarnation: Incarnation
@@ -197,6 +229,7 @@ class UnitStatus:
     frozen: bool
     local_tail: Offset
     free_bytes: int
+    sync: SyncMode | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +237,7 @@ class ReplicaStatus:
     """One replica as the answering one sees it."""
 
     replica: ReplicaId
+    incarnation: Incarnation
     address: Address
     heard_ms: int | None
 
@@ -223,14 +257,29 @@ class StatusIs:
     """A replica's answer to `GetStatus`; `granting` tells if it is a leader that grants tokens.
 
     `wanted_chains` and `wanted_replicas`: what full redundancy would be.
+
+    Attributes:
+        incarnation: Of the answering replica's folder.
+        role: What it is doing about leadership.
+        votes: Its promises and votes count.
+        leader: Whom it takes for the leader, itself included; heard `leader_heard_ms` ago.
+        chosen_until: Every slot up to it is chosen, as far as it has heard.
+        snapshot: What its snapshot on disk covers.
+        gone: Units that left the layout and have not come back, at most `GONE_SHOWN_MAX`.
     """
 
     request: RequestId
     replica: ReplicaId
+    incarnation: Incarnation
+    role: ReplicaRole
+    votes: bool
     granting: bool
     ballot: Ballot
+    leader: ReplicaId | None
+    leader_heard_ms: int | None
     chosen_until: Slot
     applied: Slot
+    snapshot: Slot
     layout: Layout
     pending_epoch: Epoch | None
     tail: Offset | None
@@ -239,7 +288,56 @@ class StatusIs:
     trim_mark: Offset
     lost: tuple[Range, ...]
     units: tuple[UnitStatus, ...]
+    gone: tuple[UnitId, ...]
     replicas: tuple[ReplicaStatus, ...]
     wanted_chains: int
     wanted_replicas: int
     rebuilds: tuple[RebuildStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetHoles:
+    """Tool to leader: which offsets may not be whole, and when they were granted."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class TailSample:
+    """`ago_ms` ago the tail was `tail`: what lies below was granted before, the rest after."""
+
+    tail: Offset
+    ago_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HolesAre:
+    """Leader to tool: only offsets in `[closed_until, tail)` can be holes or half-written.
+
+    `samples` ascend in tail and in time. What lies below the first was granted before this
+    leader can tell.
+    """
+
+    request: RequestId
+    epoch: Epoch
+    closed_until: Offset
+    tail: Offset
+    samples: tuple[TailSample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetHistory:
+    """Tool to any replica: the layouts that were active before."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryIs:
+    """Replica's answer: activated layouts, ascending, the active one last. Old ones are left out.
+
+    Empty before the first activation.
+    """
+
+    request: RequestId
+    layouts: tuple[Layout, ...]

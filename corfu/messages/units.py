@@ -117,13 +117,19 @@ class TrimTo:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """Unit to leader: its trim mark is durably `mark`; `freed_bytes` of journal files freed."""
+    """Unit to leader: its trim mark is durably `mark`.
+
+    `freed_files` and `freed_bytes`: what the process has freed since its start, for whatever
+    reason. `freeing`: more will follow for this mark.
+    """
 
     request: RequestId
     unit: UnitId
     incarnation: Incarnation
     mark: Offset
+    freed_files: int
     freed_bytes: int
+    freeing: bool
 
 
 @dataclass(frozen=True, slots=True)

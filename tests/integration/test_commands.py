@@ -191,13 +191,21 @@ def test_fill_of_a_written_offset_says_data_and_above_the_tail_is_refused(cluste
 def test_trim_deletes_a_prefix_and_never_more_than_the_tail(cluster: str) -> None:
     first = int(_append(cluster, b"gone\n")["first"].split(".")[0])
     kept = _append(cluster, b"kept\n")["first"].split(".")[0]
-    result = corfu("trim", str(first + 1), cluster=cluster)
-    assert (result.returncode, int(result.stdout)) == (0, first + 1)
+    before = json.loads(corfu("trim", "0", "-o", "json", cluster=cluster).stdout)["mark"]
+    dry = corfu("trim", str(first + 1), "--dry-run", "-o", "json", cluster=cluster)
+    assert json.loads(dry.stdout) == {"dry_run": True, "mark_before": before, "mark": first + 1}
+    result = corfu("trim", str(first + 1), "-o", "json", cluster=cluster)
+    assert result.returncode == 0
+    told = json.loads(result.stdout)
+    assert (told["mark_before"], told["mark"], told["units"]) == (before, first + 1, 6)
     gone = corfu("read", "--from", str(first), "--to", str(first + 1), cluster=cluster)
     assert gone.returncode == 1
     assert "trimmed" in complaint(gone)
     assert corfu("read", "--from", kept, cluster=cluster).stdout == b"kept\n"
-    assert int(corfu("trim", "0", cluster=cluster).stdout) == first + 1
+    said = corfu("trim", "0", cluster=cluster).stdout.decode()
+    assert said.startswith(f"trimmed below {first + 1:,}: freed ")
+    dry = corfu("trim", "0", "--dry-run", cluster=cluster)
+    assert dry.stdout.startswith(b"would change nothing")
 
 
 def test_status_of_a_healthy_cluster_says_so(cluster: str) -> None:

@@ -39,7 +39,14 @@ class Options:
     large_share: float = 0.01
     large_bytes_max: int = 150_000
     ordered_share: float = 0.4
-    trims: bool = True
+    trim_clients: float = 0.4
+    """Share of clients that trim at all."""
+
+    trim_share: float = 0.2
+    """How often such a client, when it is its turn to trim, does."""
+
+    trims_count: bool = False
+    """Trims wait for what the units free."""
 
     fault_gap_s: float = 0.7
     kinds: tuple[str, ...] = (
@@ -88,6 +95,8 @@ def draw(seed: int) -> Options:
         corrupt=rng.choice((0.0, 0.005)),
         truncate=rng.choice((0.0, 0.005)),
     )
+    # Drawn apart, so that the other knobs of a seed stay what they were.
+    trims_much = random.Random(f"trims-{seed}").random() < 0.2  # noqa: S311 - repeatable, too
     every = Options().kinds
     kinds = every if rng.random() < 0.5 else tuple(rng.sample(every, rng.randint(1, 4)))
     return Options(
@@ -111,4 +120,8 @@ def draw(seed: int) -> Options:
         change_gap_s=rng.choice((0.5, 3.0, 10.0)),
         boot_grace_s=rng.choice((3.0, 30.0)),
         sync=rng.choice((SyncMode.ALWAYS,) * 5 + (SyncMode.OS,)),
+        # Trims in nearly every rebuild and failover of the seed.
+        trim_clients=1.0 if trims_much else 0.4,
+        trim_share=0.9 if trims_much else 0.2,
+        trims_count=trims_much,
     )

@@ -147,7 +147,7 @@ class Workload:
     async def _read_on(self) -> None:
         choices = [self._read, self._read, self._read, self._tail, self._tail, self._scan]
         choices += [self._fill]
-        if self._options.trims and self._rng.random() < 0.4:
+        if self._rng.random() < self._options.trim_clients:
             choices += [self._trim]
         while not self._stopping.is_set():
             await asyncio.sleep(self._rng.expovariate(1 / self._options.read_gap_s))
@@ -251,13 +251,16 @@ class Workload:
         self._recorder.history.append(Fill(invoked, self._recorder.now(), self._name, offset, seen))
 
     async def _trim(self) -> None:
-        if self._rng.random() < 0.8:
+        if self._rng.random() < 1 - self._options.trim_share:
             return
         mark = max(0, self._place().offset - self._rng.randint(0, 100))
         invoked = self._recorder.now()
         reached: int | None = None
         try:
-            reached = await self._log.trim(Offset(mark), timeout=5)
+            if self._options.trims_count:
+                reached = (await self._log.trim_counting(Offset(mark), timeout=5)).mark
+            else:
+                reached = await self._log.trim(Offset(mark), timeout=5)
         except CorfuError:
             reached = None
         self._recorder.history.append(

@@ -205,7 +205,8 @@ class FakeCluster:
                 return TailIs(message.request, epoch, Offset(self.tail), mark, mark, 1000, 0)
             case Trim():
                 self.trim_mark = max(self.trim_mark, min(message.mark, self.tail))
-                return TrimReached(message.request, epoch, Offset(self.trim_mark), 0)
+                mark = Offset(self.trim_mark)
+                return TrimReached(message.request, epoch, mark, mark, 0, 0, 1, at_least=True)
             case _:
                 raise AssertionError(message)
 

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from corfu.client.log import LogClient
+from corfu.messages import Trim, TrimReached
+from corfu.ports import UnansweredError
 from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.replica import Replica
-from corfu.storage_units.process import format_unit
+from corfu.storage_units.process import UnitProcess, format_unit
+from corfu.storage_units.unit import StorageUnit
 from corfu.tools.sim.options import Options
 from corfu.tools.sim.world import Host, World
-from corfu.types import Epoch, Incarnation, Offset, Position, SyncMode, UnitId
+from corfu.types import Address, Epoch, Incarnation, Offset, Position, State, SyncMode, UnitId
 
 
 def in_world(
@@ -23,9 +26,13 @@ def in_world(
     chains: int = 1,
     units_per_chain: int = 2,
     seed: int = 1,
+    window_offsets_min: int = 32,
 ) -> None:
     """Run a cluster and `steps`; everything that fails in it fails the test."""
-    world = World(seed, Options(chains=chains, units_per_chain=units_per_chain))
+    options = Options(
+        chains=chains, units_per_chain=units_per_chain, window_offsets_min=window_offsets_min
+    )
+    world = World(seed, options)
     try:
         world.start()
         world.loop.run(steps(world))
@@ -103,6 +110,61 @@ def test_term_makes_one_epoch_and_closes_what_the_last_window_left() -> None:
         assert (epoch(world), last_epoch(world)) == (2, 2)
 
     in_world(steps, chains=2)
+
+
+def unit(host: Host) -> StorageUnit:
+    process = host.process
+    assert isinstance(process, UnitProcess)
+    return process.core
+
+
+def test_window_left_unused_becomes_one_record_of_junk_on_each_unit() -> None:
+    """A failover costs as many records as chains, however many offsets were reserved."""
+
+    async def steps(world: World) -> None:
+        first = await leader(world)
+        log, call = await client(world)
+        await call(log.append(b"x"))
+        tail = core(first).tail
+        assert tail is not None
+        first.kill()
+        second = await leader(world)
+        reserved = core(second).state.active.first_offset
+        assert reserved - tail > 7000
+        await until(lambda: core(second).state.closed_until >= reserved)
+        for host in world.units[:4]:
+            index = unit(host).store.index
+            cells = {index.get(offset) for offset in range(tail, reserved)} - {0}
+            assert len(cells) == 1
+
+    in_world(steps, chains=2, window_offsets_min=8000)
+
+
+def test_offset_that_only_the_head_holds_is_read_with_no_wait_when_its_writer_is_dead() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        head, second = world.units[0], world.units[1]
+        log, call = await client(world)
+        position = await call(log.append(b"whole"))
+        await until(lambda: core(host).state.closed_until > position.offset)
+        writer, _, group = world.client()
+        await group.run(asyncio.ensure_future, writer.open())
+        # The writer dies between head and second unit: nobody will ever repeat its Write.
+        world.network.block([head.address], [second.address])
+        offset = core(host).tail
+        assert offset is not None
+        group.run(asyncio.ensure_future, writer.append(b"half"))
+        await until(lambda: unit(head).store.state(offset) is State.DATA, 0.2)
+        group.kill()
+        assert unit(second).store.state(offset) is State.EMPTY
+        world.network.unblock([head.address], [second.address])
+        began = world.loop.time()
+        record = await call(log.read(Position(offset, 0)))
+        assert record.data == b"half"
+        # No hole_timeout (0.25 s), and sooner than the leader's sweep (1 s).
+        assert world.loop.time() - began < 0.1
+
+    in_world(steps, units_per_chain=3)
 
 
 def test_unit_out_of_reach_is_replaced_and_comes_back_as_a_new_incarnation() -> None:
@@ -253,6 +315,68 @@ def test_trim_closes_trims_every_unit_and_says_where_it_ended() -> None:
         assert await call(log.trim(Offset(10**6))) == tail
 
     in_world(steps, chains=2)
+
+
+def test_trim_that_counts_tells_what_the_units_have_freed() -> None:
+    async def steps(world: World) -> None:
+        await leader(world)
+        log, call = await client(world)
+        for _ in range(4):
+            await asyncio.gather(*(call(log.append(bytes(100_000))) for _ in range(5)))
+        tail = await call(log.tail())
+        told = await call(log.trim_counting(tail))
+        assert (told.mark_before, told.mark, told.units) == (0, tail, 2)
+        # Two units held 2 MB each, in files of 512 KiB, of which they keep the last.
+        assert told.freed_files >= 2 * 3
+        assert told.freed_bytes == told.freed_files * world.options.unit_journal_bytes
+        assert not told.at_least
+        again = await call(log.trim_counting(tail))
+        assert (again.mark_before, again.mark, again.freed_files) == (tail, tail, 0)
+
+    in_world(steps)
+
+
+def test_trim_whose_answer_was_lost_is_told_the_same_again() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        log, call = await client(world)
+        for _ in range(4):
+            await asyncio.gather(*(call(log.append(bytes(100_000))) for _ in range(5)))
+        tail = await call(log.tail())
+        other, driver, group = world.client()
+        await group.run(asyncio.ensure_future, other.open())
+        # Nothing comes back, and the client gives up and asks once more, as the same request.
+        address = Address("10.0.3.2", 7000)
+        request = Trim(driver.new_request(), tail, count_freed=True)
+        world.network.block([host.address], [address])
+        with pytest.raises(UnansweredError):
+            await group.run(asyncio.ensure_future, driver.ask(host.address, request, 5.0))
+        world.network.heal()
+        assert core(host).state.trim_mark == tail
+        told = await group.run(asyncio.ensure_future, driver.ask(host.address, request, 5.0))
+        assert isinstance(told, TrimReached)
+        assert (told.mark_before, told.mark, told.at_least) == (0, tail, False)
+        assert told.freed_files >= 2 * 3
+
+    in_world(steps)
+
+
+def test_trim_that_counts_waits_for_no_unit_that_is_dropped() -> None:
+    async def steps(world: World) -> None:
+        host = await leader(world)
+        log, call = await client(world)
+        for _ in range(4):
+            await asyncio.gather(*(call(log.append(bytes(100_000))) for _ in range(5)))
+        tail = await call(log.tail())
+        world.units[1].kill()
+        told = await call(log.trim_counting(tail, timeout=20.0))
+        assert told.mark == tail
+        # The spare took its place, and what that had freed by then nobody asked.
+        assert (told.units, told.freed_files >= 2 * 3, told.at_least) == (3, True, True)
+        assert UnitId(2) not in {unit.id for unit in core(host).state.active.units}
+        world.units[1].start()
+
+    in_world(steps, units_per_chain=3)
 
 
 def test_holes_are_swept_without_a_reader() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corfu.config import WINDOW_OFFSETS_MAX
 from corfu.messages import GetToken, Grant, Rejected, Rejection
+from corfu.sequencer.grant_times import GrantTimes
 from corfu.sequencer.settings import TOKENS_PER_REQUEST_MAX, SequencerSettings
 from corfu.sequencer.tokens import Answer, TokenDesk, WriteReports
 from corfu.types import Address, Epoch, Offset, RequestId
@@ -14,7 +15,9 @@ SETTINGS = SequencerSettings(window_offsets_min=8, answers_max=4, clients_max=2,
 
 
 def desk(window_end: int = 100) -> TokenDesk:
-    return TokenDesk(Epoch(3), Offset(10), Offset(window_end), SETTINGS, WriteReports())
+    return TokenDesk(
+        Epoch(3), Offset(10), Offset(window_end), SETTINGS, WriteReports(), GrantTimes()
+    )
 
 
 def get(sequence: int, count: int = 1, *, client: int = 1, oldest: int = 0, epoch: int = 3,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from corfu.config import BLOCK_OFFSETS
 from corfu.effects import Persist, Send
 from corfu.messages import (
     Block,
@@ -27,6 +28,7 @@ from corfu.messages import (
     Trimmed,
     WrongEpoch,
 )
+from corfu.storage_units import store
 from corfu.storage_units.names import entry_digest, held_digest
 from corfu.storage_units.process import format_unit
 from corfu.types import (
@@ -197,9 +199,13 @@ def test_layout_with_another_incarnation_gives_no_role() -> None:
 
 def test_trim_goes_no_further_than_closed_until(bench: Bench) -> None:
     bench.maintain()
+    # The restart has left a file of its own to be freed.
+    freed = _freed(bench, 0).freed_files
     message = bench.trim_message(50, 20)
     own = unit_value(1)
-    trimmed = Trimmed(message.request, own.id, own.incarnation, Offset(20), 0)
+    trimmed = Trimmed(
+        message.request, own.id, own.incarnation, Offset(20), freed, 16384 * freed, freeing=False
+    )
     assert bench.effects(message, LEADER) == [Persist(), Send(LEADER, trimmed)]
     lower = bench.trim_message(5, 20)
     answer = bench.reply(lower, LEADER)
@@ -214,11 +220,52 @@ def test_trim_frees_whole_journal_files(bench: Bench) -> None:
     before = bench.disk.names()
     answer = bench.reply(bench.trim_message(60, 60), LEADER)
     assert isinstance(answer, Trimmed)
-    assert answer.freed_bytes >= 3 * 16384
-    for _ in range(4):
-        bench.give(bench.seal_message(bench.unit.store.standing.sealed + 1), LEADER)
+    # Released: freed only when the mark, and that they are released, is durable.
+    assert (answer.freed_files, answer.freed_bytes, answer.freeing) == (0, 0, True)
+    freed = _freed(bench, 60)
     bench.maintain()
-    assert len(bench.disk.names()) < len(before)
+    journals = {name for name in before if name.startswith("journal-")}
+    gone = journals - set(bench.disk.names())
+    assert freed.freed_files == len(gone) >= 3
+    assert freed.freed_bytes == 16384 * len(gone)
+
+
+def _freed(bench: Bench, mark: int) -> Trimmed:
+    """Let an idle unit free what it can; return its last answer."""
+    for _ in range(20):
+        bench.mark()
+        answer = bench.reply(bench.trim_message(mark, mark), LEADER)
+        assert isinstance(answer, Trimmed)
+        if not answer.freeing:
+            return answer
+    raise AssertionError("it never ends")
+
+
+def test_trim_counts_files_that_were_finished_since_the_last_housekeeping(bench: Bench) -> None:
+    for offset in range(60):
+        bench.give(write(offset, offset + 1, entry=bytes(1000)))
+    assert _freed(bench, 60).freed_files >= 3
+
+
+def test_trim_that_frees_no_whole_file_says_so_at_once(bench: Bench) -> None:
+    bench.give(write(0, 1, entry=bytes(1000)))
+    freed = _freed(bench, 0).freed_files
+    answer = bench.reply(bench.trim_message(1, 1), LEADER)
+    assert isinstance(answer, Trimmed)
+    assert (answer.mark, answer.freed_files, answer.freeing) == (1, freed, False)
+
+
+def test_trim_of_more_than_one_step_goes_on_freeing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells are forgotten in steps, so that requests get their turn: till then it says freeing."""
+    monkeypatch.setattr(store, "_RECLAIM_BLOCKS", 1)
+    tail = 4 * BLOCK_OFFSETS
+    for offset in range(0, tail, 64):
+        bench.give(write(offset, offset + 1, entry=bytes(1000)))
+    answers = [bench.reply(bench.trim_message(tail, tail), LEADER) for _ in range(3)]
+    assert all(isinstance(each, Trimmed) and each.freeing for each in answers)
+    assert _freed(bench, tail).freed_files >= 3
 
 
 def test_probe_tells_state_and_raises_marks(bench: Bench) -> None:

@@ -66,9 +66,10 @@ def test_unit_full_of_junk_and_seals_is_trimmed_and_takes_entries_again(
     reply = bench.reply(bench.trim_message(tail, tail), LEADER)
     assert isinstance(reply, Trimmed)
     assert reply.mark == Offset(tail)
-    assert reply.freed_bytes > 0
+    assert reply.freeing
     monkeypatch.undo()
     bench.mark()
+    assert bench.unit.journal.freed_bytes > 0
     bench.commit()
     bench.epoch(layout(epoch, [1], first_offset=tail), trim_mark=tail, closed_until=tail)
     again = write(tail, 999, epoch=epoch, entry=bytes(400))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import click
 import pytest
 
-from corfu.tools.cli import COMMANDS, main
+from corfu.tools.cli import COMMANDS, cli, main
 
 
 def _run(
@@ -41,6 +42,13 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ["fill", "9223372036854775807"],
         ["tail", "--timeout", "0"],
         ["status", "-o", "xml"],
+        ["holes", "--from", "-1"],
+        ["holes", "--older-than", "-2"],
+        ["holes", "-n", "0"],
+        ["unit", "nonsense"],
+        ["layout", "show", "--epoch", "0"],
+        ["layout", "history", "-n", "x"],
+        ["sequencer", "status", "-o", "xml"],
         ["dev", "--sequencers", "2"],
         ["dev", "--chains", "0"],
         ["dev", "--base-port", "65530"],
@@ -62,7 +70,10 @@ def test_command_with_wrong_arguments_says_so_in_one_line(
     assert err.startswith("corfu: ")
 
 
-@pytest.mark.parametrize("command", ["tail", "append", "read", "status", "trim 1", "fill 1"])
+@pytest.mark.parametrize(
+    "command",
+    ["tail", "append", "read", "status", "trim 1", "fill 1", "holes", "unit ls", "layout show"],
+)
 @pytest.mark.parametrize(
     "cluster", ["nonsense", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ",", " "]
 )
@@ -105,11 +116,23 @@ def test_append_of_a_missing_file_is_a_local_failure(capsys: pytest.CaptureFixtu
     assert err == "corfu: cannot read '/no/such/file': No such file or directory\n"
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+def _every_command() -> list[str]:
+    """Return all commands, those of groups too."""
+    found: list[str] = []
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        found.append(name)
+        if isinstance(command, click.Group):
+            found += [f"{name} {each}" for each in command.list_commands(context)]
+    return found
+
+
+@pytest.mark.parametrize("command", _every_command())
 def test_help_of_every_command_has_examples(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, _ = _run([command, "--help"], capsys)
+    status, out, _ = _run([*command.split(), "--help"], capsys)
     assert status == 0
     assert "Example" in out
     assert f"corfu {command}" in out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from corfu.layout import Layout, Leader, Replica, Segment, Unit
-from corfu.messages import StatusIs, UnitStatus
+from corfu.messages import ReplicaRole, StatusIs, UnitStatus
 from corfu.tools.health import assess, leader_of
 from corfu.types import (
     NO_INCARNATION,
@@ -51,6 +51,7 @@ def _unit(unit: Unit) -> UnitStatus:
         frozen=False,
         local_tail=Offset(100),
         free_bytes=10**9,
+        sync=SyncMode.ALWAYS,
     )
 
 
@@ -58,10 +59,16 @@ def _answer(replica: int, *, granting: bool = False) -> StatusIs:
     return StatusIs(
         RequestId(NO_INCARNATION, 1),
         ReplicaId(replica),
+        NO_INCARNATION,
+        ReplicaRole.LEADS if granting else ReplicaRole.FOLLOWS,
+        True,
         granting,
         BALLOT,
+        ReplicaId(1),
+        0,
         Slot(9),
         Slot(9),
+        Slot(0),
         LAYOUT,
         None,
         Offset(120),
@@ -70,6 +77,7 @@ def _answer(replica: int, *, granting: bool = False) -> StatusIs:
         Offset(0),
         (),
         tuple(_unit(unit) for unit in UNITS),
+        (),
         (),
         1,
         2,

@@ -1,0 +1,1 @@
+"""The commands that look into a cluster, and those that change what it consists of."""

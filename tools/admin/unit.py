@@ -1,0 +1,157 @@
+"""`corfu unit`: the storage units."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import click
+
+from corfu.messages import RebuildStatus, StatusIs, UnitStatus
+from corfu.tools.asking import ask_health
+from corfu.tools.connection import cluster_option, output_option, run, timeout_option
+from corfu.tools.health import is_up, percent
+from corfu.tools.status import STATUS_TIMEOUT_S
+from corfu.tools.tables import gigabytes, place_text, plain_table, short, table_console
+from corfu.types import Offset, UnitId
+
+
+@click.group(
+    epilog="""\
+\b
+Examples:
+  corfu unit ls
+  corfu unit ls --help
+"""
+)
+def unit() -> None:
+    """Look at the storage units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a unit stands: place `index` of the chain `number` of one segment."""
+
+    start: Offset
+    end: Offset | None
+    number: int
+    index: int
+    chain: tuple[UnitId, ...]
+
+
+def places_of(status: StatusIs, id_: UnitId) -> tuple[Place, ...]:
+    """Return the places of a unit, in the order of their offsets."""
+    return tuple(
+        Place(segment.start, segment.end, number, chain.index(id_), chain)
+        for segment in status.layout.segments
+        for number, chain in enumerate(segment.chains)
+        if id_ in chain
+    )
+
+
+def state_of(status: StatusIs, each: UnitStatus) -> str:
+    """Return what a unit is doing, in one word or two; the worst first."""
+    if not is_up(each):
+        return "down"
+    if each.frozen:
+        return "conflict"
+    if each.restarted:
+        return "restarted"
+    if each.doubt:
+        return "in doubt"
+    if all(listed.id != each.unit for listed in status.layout.units):
+        return "spare"
+    rebuilds = [rebuild for rebuild in status.rebuilds if rebuild.unit == each.unit]
+    return f"rebuilding {_done(rebuilds)} %" if rebuilds else "up"
+
+
+def _done(rebuilds: list[RebuildStatus]) -> int:
+    """Return how many of a hundred offsets are copied, over all the ranges that are to be."""
+    return percent(
+        sum(each.reached - each.start for each in rebuilds),
+        sum(each.end - each.start for each in rebuilds),
+    )
+
+
+@unit.command(
+    "ls",
+    epilog="""\
+\b
+Examples:
+  corfu unit ls
+  corfu unit ls -o json | python -m json.tool
+
+A unit's place is the number of its chain in the open segment and its role there; "+2 old" says that
+it holds old entries in two closed segments besides. States: up, down (silent for 2 s), spare,
+rebuilding, restarted (waits for a new epoch), in doubt (holds records that must be settled),
+conflict (takes no writes), left (left the layout and has not come back).
+""",
+)
+@cluster_option
+@timeout_option
+@output_option
+def ls(cluster: str, timeout: float, output: str) -> None:
+    """List the storage units: where they stand, what they hold, how they are."""
+    status = run(ask_health(cluster, min(timeout, STATUS_TIMEOUT_S))).best
+    if output == "json":
+        click.echo(json.dumps(as_json(status), indent=2))
+    else:
+        _print(status)
+
+
+def as_json(status: StatusIs) -> list[dict[str, object]]:
+    """Return what `-o json` prints."""
+    rows: list[dict[str, object]] = [
+        {
+            "id": each.unit,
+            "incarnation": each.incarnation.hex(),
+            "address": str(each.address),
+            "state": state_of(status, each),
+            "places": [
+                {
+                    "start": place.start,
+                    "end": place.end,
+                    "chain": place.number,
+                    "index": place.index,
+                    "units": list(place.chain),
+                }
+                for place in places_of(status, each.unit)
+            ],
+            "holds_up_to": each.local_tail,
+            "free_bytes": each.free_bytes,
+            "epoch": each.epoch,
+            "sync": None if each.sync is None else str(each.sync),
+            "heard_ms": each.heard_ms,
+        }
+        for each in sorted(status.units, key=lambda each: each.unit)
+    ]
+    return rows + [{"id": id_, "state": "left", "places": []} for id_ in status.gone]
+
+
+def _print(status: StatusIs) -> None:
+    table = plain_table(
+        *("unit", "incarnation", "address", "state", "chain", "holds up to", "free disk"),
+        *("epoch", "sync"),
+    )
+    for each in sorted(status.units, key=lambda each: each.unit):
+        heard = each.heard_ms is not None
+        table.add_row(
+            str(each.unit),
+            short(each.incarnation),
+            str(each.address),
+            state_of(status, each),
+            _places_text(places_of(status, each.unit)),
+            f"{each.local_tail:,}" if heard else "",
+            gigabytes(each.free_bytes) if heard else "",
+            str(each.epoch) if heard else "",
+            "" if each.sync is None else str(each.sync),
+        )
+    for id_ in status.gone:
+        table.add_row(str(id_), "", "", "left")
+    table_console().print(table)
+
+
+def _places_text(places: tuple[Place, ...]) -> str:
+    opened = [place_text(p.number, p.index, p.chain) for p in places if p.end is None]
+    old = sum(place.end is not None for place in places)
+    return " ".join([*opened, *([f"+{old} old"] if old else [])])
