@@ -14,6 +14,7 @@ from corfu.journal.format import (
     JournalRecord,
     Place,
     RecordHeader,
+    journal_name,
     record_bytes,
 )
 from corfu.journal.planner import Journal
@@ -24,7 +25,7 @@ from .file_book import FileBook, FileLog
 from .index import STATE_MASK, OffsetIndex, cell_length, cell_place, pack_cell
 from .index_file import JunkRun
 from .memory import Memory
-from .names import JUNK_NAME, HeldEntry, Name, held_digest
+from .names import JUNK_NAME, HeldEntry, Name, entry_digest, held_digest
 from .records import closed_record, data_record, junk_record, lost_record, trim_record
 from .standing import Seat, Standing
 from .suspicion import Suspicion
@@ -243,12 +244,31 @@ class Store:
         """
         if self.index.get(offset) != cell:
             return
+        place = cell_place(cell)
+        self.suspicion.tell(
+            f"{journal_name(place.serial)} is damaged at byte {place.position}: "
+            f"the entry at offset {offset} fails its digest"
+        )
         name = self.memory.name(offset)
         if name is None and header is not None and header.offset == offset:
             name = Name(EntryId(header.entry_id), Digest(header.body_digest), header.body_bytes)
         self.index.set(offset, cell & ~STATE_MASK | State.DAMAGED)
-        self.suspicion.named[offset] = name
+        self.suspicion.add(offset, name)
         self.memory.forget_name(offset)
+
+    def rescue(self, offset: Offset) -> bool:
+        """Store a damaged entry again if it is still in memory, whole; tells whether it is."""
+        held = self.memory.held(offset)
+        if held is None or self.state(offset) is not State.DAMAGED or self.standing.frozen:
+            return False
+        name = held.name
+        if entry_digest(held.entry) != name.digest:
+            return False
+        if not self.has_room(name.length, reserve=False):
+            return False
+        # Safe in any role and epoch: it is what this unit stored here, nothing is decided anew.
+        self.put_data(offset, self.standing.sealed, name.entry_id, name.digest, held.entry)
+        return True
 
     def settle_empty(self, offset: Offset) -> None:
         """Forget a damaged or doubtful record: it was never acknowledged."""
@@ -270,7 +290,7 @@ class Store:
         self._settled(dropped=True)
 
     def search_gaps(self) -> None:
-        """Suspect what this unit, as a head, should hold below closed_until and does not.
+        """Suspect what this unit should hold below closed_until and does not.
 
         Damage that cannot name its offsets (a missing file, a bad header) is not repaired by
         what the chain does later: nothing is written below closed_until any more. Named, it is
@@ -279,15 +299,12 @@ class Store:
         standing = self.standing
         searched: dict[Seat, Offset] = {}
         for seat in standing.seats:
-            if seat.previous is not None:
-                # What its head forwards repairs it, when a reader comes.
-                continue
             until = standing.closed_until if seat.end is None else seat.end
             until = min(until, standing.closed_until)
             start = max(seat.start, standing.trim_mark, self._searched.get(seat, seat.start))
             for offset in self.index.without_cell(seat.offsets(Offset(start), until)):
-                if not standing.is_lost(offset):
-                    self.suspicion.named.setdefault(offset, None)
+                if not standing.is_lost(offset) and offset not in self.suspicion.named:
+                    self.suspicion.add(offset, None)
             # Below closed_until nothing is forgotten without a name: no need to search twice.
             searched[seat] = max(until, seat.start)
         self._searched = searched
@@ -381,7 +398,9 @@ class Store:
         if self.index.set(offset, cell):
             self.files.replaced()
         if self.suspicion.named:
-            self._settled(dropped=self.suspicion.drop(offset))
+            dropped = self.suspicion.drop(offset)
+            self.suspicion.repaired += dropped
+            self._settled(dropped=dropped)
 
     def _record_closed(self) -> None:
         closed = self.standing.closed_until
