@@ -23,7 +23,7 @@ from .doubts import DoubtSettler
 from .epochs import EpochMaker, install, seal
 from .planning import changes
 from .rebuild import Rebuilder
-from .views import Key
+from .views import Key, Seen
 
 INSTALL_S = 0.3
 """How long a new epoch waits for its installs before it grants tokens all the same."""
@@ -160,7 +160,7 @@ class ServedEpoch:
             return f"unit {unit.id} has restarted"
         return self._keeps_doubt(unit, seen)
 
-    def _keeps_doubt(self, unit: Unit, seen: Sighting) -> str | None:
+    def _keeps_doubt(self, unit: Unit, seen: Seen) -> str | None:
         """Return why a head's new damage needs an epoch, None if there is none, or not yet."""
         settled_at = self._settled_at.get(unit.id)
         if settled_at is None or not seen.probed.doubt or seen.asked_at < settled_at:
