@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "trim": ".data:trim",
     "fill": ".data:fill",
     "status": ".status:status",
+    "scrub": ".scrub:scrub",
     "simulate": ".sim.cli:simulate",
 }
 """Name of each command: the module of this package, and its object there."""
