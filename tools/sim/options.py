@@ -60,11 +60,14 @@ class Options:
         "long_absence",
         "wipe",
         "cut_between_units",
+        "rot",
     )
     network: NetworkSettings = field(default_factory=NetworkSettings)
     latency: DiskLatency = field(default_factory=DiskLatency)
     sync: SyncMode = SyncMode.ALWAYS
     unit_journal_bytes: int = 512 << 10
+    unit_cache_bytes: int = 64 << 20
+    scrub_rest_s: float = 3600.0
     replica_journal_bytes: int = 64 << 10
     entry_bytes_target: int = 4096
     datagram_bytes_max: int = 1200
@@ -110,4 +113,6 @@ def draw(seed: int) -> Options:
         snapshot_slots=rng.choice((8, 64, 1000)),
         change_gap_s=rng.choice((0.5, 3.0, 10.0)),
         boot_grace_s=rng.choice((3.0, 30.0)),
+        unit_cache_bytes=rng.choice((0, 64 << 10, 64 << 20)),
+        scrub_rest_s=rng.choice((1.0, 3600.0)),
     )
