@@ -22,7 +22,7 @@ from .file_book import FileLog
 from .fill_plan import Runs
 from .index import SERIAL_AT, STATE_MASK, cell_length, cell_place
 from .index_file import JunkRun, index_name, is_sound
-from .names import HeldEntry
+from .names import HeldEntry, entry_digest
 
 _FIRST_AFTER_S = 60.0
 """A process that just started has other things to do; and one that crash-loops, too."""
@@ -248,9 +248,24 @@ class Scrubbing:
         """Heal what needs nobody else; what does was made DAMAGED when it was read."""
         store = self._context.store
         if cell & STATE_MASK != State.JUNK:
-            store.rescue(offset)
+            self._rescue(offset)
         elif store.index.get(offset) == cell:
             self._renew_junk(offset, cell)
+
+    def _rescue(self, offset: Offset) -> None:
+        """Store a damaged entry again if it is still in memory, whole.
+
+        Safe in any role and epoch: it is what this unit stored here, nothing is decided anew.
+        """
+        store = self._context.store
+        held = store.memory.held(offset)
+        if held is None or store.state(offset) is not State.DAMAGED or store.standing.frozen:
+            return
+        name = held.name
+        whole = entry_digest(held.entry) == name.digest
+        if whole and store.has_room(name.length, reserve=False):
+            epoch = store.standing.sealed
+            store.put_data(offset, epoch, name.entry_id, name.digest, held.entry)
 
     def _renew_junk(self, offset: Offset, cell: int) -> None:
         """Write the record of junk again, for the block's offsets that it stands for.

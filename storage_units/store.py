@@ -25,7 +25,7 @@ from .file_book import FileBook, FileLog
 from .index import STATE_MASK, OffsetIndex, cell_length, cell_place, pack_cell
 from .index_file import JunkRun
 from .memory import Memory
-from .names import JUNK_NAME, HeldEntry, Name, entry_digest, held_digest
+from .names import JUNK_NAME, HeldEntry, Name, held_digest
 from .records import closed_record, data_record, junk_record, lost_record, trim_record
 from .standing import Seat, Standing
 from .suspicion import Suspicion
@@ -255,20 +255,6 @@ class Store:
         self.index.set(offset, cell & ~STATE_MASK | State.DAMAGED)
         self.suspicion.add(offset, name)
         self.memory.forget_name(offset)
-
-    def rescue(self, offset: Offset) -> bool:
-        """Store a damaged entry again if it is still in memory, whole; tells whether it is."""
-        held = self.memory.held(offset)
-        if held is None or self.state(offset) is not State.DAMAGED or self.standing.frozen:
-            return False
-        name = held.name
-        if entry_digest(held.entry) != name.digest:
-            return False
-        if not self.has_room(name.length, reserve=False):
-            return False
-        # Safe in any role and epoch: it is what this unit stored here, nothing is decided anew.
-        self.put_data(offset, self.standing.sealed, name.entry_id, name.digest, held.entry)
-        return True
 
     def settle_empty(self, offset: Offset) -> None:
         """Forget a damaged or doubtful record: it was never acknowledged."""
