@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -301,3 +302,46 @@ async def test_unit_with_a_damaged_identity_refuses_to_start_and_is_replaced(
 def refusal_after(process: Process, harm: Callable[[Path], str]) -> str:
     harm(process.program.data)
     return refusal(process)
+
+
+async def test_scrub_of_a_unit_that_does_not_answer_ends_with_its_own_status(
+    tmp_path: Path,
+) -> None:
+    async with local_cluster(tmp_path / "log", sequencers=1, chains=1, replicas=1) as cluster:
+        process = cluster.process("storage", 1)
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            result = await scrubbed(cluster, "--timeout", "1")
+            assert result.returncode == 3
+            assert json.loads(result.stdout)["units"][0]["answers"] is False
+            result = await scrubbed(cluster, "--timeout", "1", "--no-wait", "1")
+            assert result.returncode == 3
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        assert (await scrubbed(cluster, "7")).returncode == 2
+        assert (await scrubbed(cluster)).returncode == 0
+
+
+async def test_interrupted_scrub_says_that_the_units_go_on(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path / "log", sequencers=1, chains=1, replicas=1) as cluster:
+        process = cluster.process("storage", 1)
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            watching = await asyncio.create_subprocess_exec(
+                *command("scrub"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(cluster.cluster),
+            )
+            assert watching.stderr is not None
+            # Its first line says how far it is.
+            async with asyncio.timeout(DEADLINE_S):
+                assert b"unit 1 does not answer" in await watching.stderr.readline()
+            watching.send_signal(signal.SIGINT)
+            out, err = await asyncio.wait_for(watching.communicate(), DEADLINE_S)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        assert watching.returncode == 130
+        assert out == b""
+        (line,) = err.decode().splitlines()
+        assert "go on with the scrub" in line
