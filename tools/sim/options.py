@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
@@ -77,6 +77,9 @@ class Options:
 
 CALM = NetworkSettings()
 
+ROT_SHARE = 0.35
+"""Share of the seeds in which disks rot."""
+
 
 def draw(seed: int) -> Options:
     """Return the options of a seed: its knobs are as random as its faults."""
@@ -91,9 +94,9 @@ def draw(seed: int) -> Options:
         corrupt=rng.choice((0.0, 0.005)),
         truncate=rng.choice((0.0, 0.005)),
     )
-    every = Options().kinds
+    every = tuple(kind for kind in Options().kinds if kind != "rot")
     kinds = every if rng.random() < 0.5 else tuple(rng.sample(every, rng.randint(1, 4)))
-    return Options(
+    options = Options(
         replicas=rng.choice((1, 3, 3, 3, 5)),
         chains=rng.choice((1, 2, 2, 3)),
         units_per_chain=rng.choice((1, 2, 3, 3)),
@@ -113,6 +116,19 @@ def draw(seed: int) -> Options:
         snapshot_slots=rng.choice((8, 64, 1000)),
         change_gap_s=rng.choice((0.5, 3.0, 10.0)),
         boot_grace_s=rng.choice((3.0, 30.0)),
+    )
+    return _with_rot(seed, options)
+
+
+def _with_rot(seed: int, options: Options) -> Options:
+    """Let the disks of some seeds rot; drawn apart, so that the others stay what they were."""
+    rng = random.Random(f"rot-{seed}")  # noqa: S311
+    if rng.random() >= ROT_SHARE:
+        return options
+    return replace(
+        options,
+        # Of equal weight with several others: it waits for a quiet moment, and often finds none.
+        kinds=(*options.kinds, *["rot"] * max(1, len(options.kinds) // 4)),
         unit_cache_bytes=rng.choice((0, 64 << 10, 64 << 20)),
         scrub_rest_s=rng.choice((1.0, 3600.0)),
     )
