@@ -95,7 +95,7 @@ class Scrubbing:
 
     def _report(self, message: Scrub) -> ScrubIs:
         standing, suspicion = self._context.standing, self._context.store.suspicion
-        left = sorted(suspicion.named)
+        left = sorted(offset for offset in suspicion.named if standing.seat_of(offset) is not None)
         return ScrubIs(
             message.request,
             standing.unit,
@@ -213,11 +213,12 @@ class Scrubbing:
         return found
 
     def _is_on_disk(self, offset: Offset, cell: int) -> bool:
-        """Tell whether an offset's record should be readable: it counts, and is committed."""
+        """Tell whether an offset's record must be readable: it counts, and is committed."""
         store, state = self._context.store, cell & STATE_MASK
         if state not in (State.DATA, State.JUNK) or offset < store.standing.trim_mark:
             return False
-        if store.standing.is_lost(offset):
+        # What it stands in no chain for, a unit gives nobody; a rebuild compares it first.
+        if store.standing.is_lost(offset) or store.standing.seat_of(offset) is None:
             return False
         return store.others_durable if state == State.JUNK else not store.memory.pending(offset)
 

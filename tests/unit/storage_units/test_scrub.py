@@ -284,6 +284,15 @@ def test_what_is_trimmed_or_lost_is_not_looked_at() -> None:
     assert told(bench).damaged == 0
 
 
+def test_what_a_unit_stands_in_no_chain_for_is_not_looked_at() -> None:
+    bench = one(20)
+    bench.epoch(layout(2, [1], [2], first_offset=20))
+    flip(bench, 6)
+    flip(bench, 7)
+    passed(bench)
+    assert told(bench).offsets == (6,), "the others are of another chain now"
+
+
 # What is damaged stays so until it is settled, and not longer.
 
 
