@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from corfu.effects import Effect
 from corfu.errors import LostError
 from corfu.journal.format import journal_name
-from corfu.messages import Scrub, ScrubIs
+from corfu.messages import Inspect, Scrub, ScrubIs
 from corfu.storage_units.index import SERIAL_AT, cell_place
 from corfu.storage_units.process import UnitProcess
+from corfu.storage_units.repair import Repair
 from corfu.tools.sim.world import Host, World
-from corfu.types import Offset, State
+from corfu.types import Address, Offset, State
 from tests.unit.sequencer.test_leader import client, core, epoch, leader, until
 from tests.unit.sequencer.test_repair import AT, ENTRIES, in_world, states, store
 
@@ -77,6 +79,30 @@ def test_record_whose_header_is_rotten_is_healed_at_each_place(place: int) -> No
         assert any("is damaged at byte" in line for line in host.log)
 
     in_world(steps, 3)
+
+
+def test_old_damage_of_a_head_is_settled_without_looking_at_all_that_is_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def steps(world: World) -> None:
+        looked_at: set[int] = set()
+        inspect = Repair.inspect
+
+        def counted(self: Repair, message: Inspect, sender: Address) -> list[Effect]:
+            looked_at.update(range(message.start, message.end))
+            return inspect(self, message, sender)
+
+        head = world.units[0]
+        for offset in (AT, AT + 1, AT + 20):
+            rot(head, Offset(offset), at=20)
+        monkeypatch.setattr(Repair, "inspect", counted)
+        told = await scrub(world, head)
+        assert told.damaged == 3
+        await until(lambda: states(head) == {State.DATA}, 30.0)
+        old = {offset for offset in looked_at if offset < ENTRIES}
+        assert old == {AT, AT + 1, AT + 20}
+
+    in_world(steps, 2)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
