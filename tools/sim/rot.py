@@ -68,7 +68,11 @@ class Rotten:
     def left(self) -> list[str]:
         """Return what is bad: records that rot and still count, offsets that a unit suspects."""
         self._flipped = [flipped for flipped in self._flipped if not _is_healed(flipped)]
-        found = [f"{flipped.host.name} at {flipped.offset}" for flipped in self._flipped]
+        found = [
+            f"{flipped.host.name} at {flipped.offset}"
+            for flipped in self._flipped
+            if _matters(flipped)
+        ]
         for host in self._world.units:
             store = _store(host)
             if store is not None:
@@ -109,6 +113,15 @@ def _store(host: Host) -> Store | None:
 def _has(store: Store, offset: Offset) -> bool:
     sound = store.state(offset) in (State.DATA, State.JUNK)
     return sound and store.others_durable and not store.memory.pending(offset)
+
+
+def _matters(flipped: _Flipped) -> bool:
+    """Tell whether the unit stands in the offset's chain, or may: it is down.
+
+    One that was left out may join again; then the rebuild has to find it.
+    """
+    store = _store(flipped.host)
+    return store is None or store.standing.seat_of(flipped.offset) is not None
 
 
 def _is_healed(flipped: _Flipped) -> bool:
