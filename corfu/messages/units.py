@@ -295,7 +295,7 @@ class RebuildDone:
 
 @dataclass(frozen=True, slots=True)
 class Scrub:
-    """Tool to unit: how far is the scrub; with `start`, begin a pass over everything now.
+    """Tool or leader to unit: what is damaged; with `start`, begin a pass over everything now.
 
     Answered by `ScrubIs`. The same request again begins nothing anew.
     """
