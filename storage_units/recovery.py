@@ -10,6 +10,7 @@ from corfu import schema
 from corfu.errors import CorruptionError, WireError
 from corfu.journal.format import (
     JournalError,
+    JournalLostError,
     JournalRecord,
     JournalSettings,
     Place,
@@ -81,6 +82,12 @@ def recover_store(disk: Disk, identity: UnitIdentity, settings: UnitSettings) ->
             skip=replay.skip,
             clip=clip_run,
         )
+    except JournalLostError as error:
+        raise CorruptionError(
+            "journal",
+            f"{error}: format the unit anew (corfu-storage format --force), and the others of its "
+            "chains give back what it held",
+        ) from error
     except JournalError as error:
         raise CorruptionError("journal", str(error)) from error
     return replay.store(recovered, settings)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,10 @@ from pathlib import Path
 import pytest
 
 import corfu
+from corfu.addresses import parse_addresses
+from corfu.tools.asking import ask_replicas
 from corfu.tools.cluster import LocalCluster
+from corfu.tools.health import leader_of
 from corfu.tools.processes import Process
 from tests.integration.appending import Appending, contents
 from tests.integration.running import DEADLINE_S, command, environment, local_cluster
@@ -194,6 +198,39 @@ async def test_deleted_journal_file_is_told_and_its_entries_come_back(
         await said(process, path.name, "damaged at byte" if running else "is missing")
         assert await contents(cluster) == known
         assert place_of(process.program.data, 20)[0].name != path.name
+
+
+async def test_unit_that_lost_all_its_journal_refuses_to_start_until_it_is_formatted_anew(
+    tmp_path: Path,
+) -> None:
+    async with local_cluster(tmp_path / "log", sequencers=1, chains=1) as cluster:
+        known = await written(cluster)
+        process = cluster.process("storage", 2)
+        await process.kill()
+        data = process.program.data
+        for path in data.glob("journal-*"):
+            path.unlink()
+        line = refusal(process)
+        assert "format" in line
+        assert await contents(cluster) == known
+        status = leader_of(await ask_replicas(parse_addresses(cluster.cluster), DEADLINE_S))
+        assert status is not None
+        format_anew(data, "2", status.layout.cluster.hex())
+        await cluster.restart(process)
+        await until(lambda: holds(data, RECORDS - 1))
+        await healed(cluster)
+        assert await contents(cluster) == known
+        assert all(holds(data, number) for number in range(RECORDS))
+
+
+def format_anew(data: Path, unit: str, cluster: str) -> None:
+    argv = [sys.executable, "-m", "corfu.storage_units", "format", str(data)]
+    options = ["--id", unit, "--cluster", cluster, "--force"]
+    subprocess.run([*argv, *options], timeout=DEADLINE_S, check=True)
+
+
+def holds(data: Path, number: int) -> bool:
+    return any(record(number) in path.read_bytes() for path in data.glob("journal-*"))
 
 
 async def test_torn_end_of_a_journal_is_told_and_loses_nothing(tmp_path: Path) -> None:
