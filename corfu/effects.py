@@ -35,15 +35,18 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Read from a journal file, then call the core's `fetched(ticket, data, now)`.
+    """Read from a journal or index file, then call the core's `fetched(ticket, data, now)`.
 
-    `data` is None if the bytes could not be read.
+    `data` is None if the bytes could not be read. `fresh`: from the disk itself, by the file's
+    name, and not from what the system keeps in memory of it; only for files that are written no
+    more.
     """
 
     ticket: int
     name: str
     position: int
     length: int
+    fresh: bool = False
 
 
 Effect = Send | Persist | Fetch

@@ -34,6 +34,13 @@ class Disk(Protocol):
         """Return up to `length` bytes from `position`; fewer only at the end of the file."""
         ...
 
+    def forget(self, name: str) -> None:
+        """Let the next read come from the disk itself, by the name; raises FileNotFoundError.
+
+        Best effort, and only for a file that is written no more.
+        """
+        ...
+
     def write(self, name: str, position: int, data: bytes) -> None:
         """Write all of `data` at `position`, creating the file if it is not there."""
         ...
@@ -148,9 +155,18 @@ class DiskWorker(Protocol):
         ...
 
     def fetch(
-        self, name: str, position: int, length: int, done: Callable[[bytes | None], None]
+        self,
+        name: str,
+        position: int,
+        length: int,
+        done: Callable[[bytes | None], None],
+        *,
+        fresh: bool = False,
     ) -> None:
-        """Read from a file, then call `done` with the bytes (None if they cannot be read)."""
+        """Read from a file, then call `done` with the bytes (None if they cannot be read).
+
+        `fresh`: after `Disk.forget`.
+        """
         ...
 
 

@@ -19,9 +19,11 @@ from corfu.messages import (
     Resolution,
     Resolve,
     Resolved,
+    Scrub,
+    ScrubIs,
     Sealed,
 )
-from corfu.types import JUNK_ID, Digest, Offset, Range, State, UnitId
+from corfu.types import JUNK_ID, OFFSET_MAX, Digest, Offset, Range, State, UnitId
 
 from .commands import DeclareLost
 from .context import Backoff, Context
@@ -110,22 +112,73 @@ class DoubtSettler:
         """Settle all; returns if no doubt is left. Waits for units that do not answer."""
         state = self._context.state
         first = self._layout.first_offset
-        if not await self._settle(Range(state.closed_until, first), last=True):
-            return True
-        # What is left is damage in old entries.
-        return not await self._settle(Range(state.trim_mark, state.closed_until), last=False)
+        closed = state.closed_until
+        return not await self._settle(Range(closed, first)) or await self._settle_old(closed)
 
-    async def _settle(self, offsets: Range, *, last: bool) -> bool:
+    async def _settle(self, offsets: Range) -> bool:
         """Settle the head's offsets in a range; returns if the head still has doubt."""
         while True:
             try:
-                return await self._settle_once(offsets, last=last)
+                return await self._settle_once(offsets)
             except _LookAgain:
                 # The copy that was to be the repair may have turned out to be bad, or its unit
                 # be gone: another unit may hold a sound one.
                 continue
 
-    async def _settle_once(self, offsets: Range, *, last: bool) -> bool:
+    async def _settle_old(self, closed: Offset) -> bool:
+        """Settle what the head lists as damaged below `closed`; returns if all of it is.
+
+        Every offset there is decided, and the head, which has this layout, has named all that it
+        cannot show. So nothing else has to be looked at: old entries are read from the disk to
+        be compared, and there may be very many.
+        """
+        before: list[Offset] | None = None
+        while True:
+            listed, mark = await self._damaged(), self._context.state.trim_mark
+            left = [o for o in listed if mark <= o < closed and self._is_headed(o)]
+            if not left or left == before:
+                return not left
+            before = left
+            try:
+                await self._settle_listed(left)
+            except _LookAgain:
+                before = None
+
+    async def _damaged(self) -> tuple[Offset, ...]:
+        """Return the lowest offsets at which the head has damage now."""
+        context, head = self._context, self._head
+        backoff = Backoff(context)
+        while True:
+            scrub = Scrub(context.shell.new_request(), head.id, head.incarnation, start=False)
+            reply = await context.ask(head.address, scrub, context.settings.seal_s)
+            if isinstance(reply, ScrubIs):
+                return reply.offsets
+            await backoff.wait()
+
+    def _is_headed(self, offset: Offset) -> bool:
+        chain = self._layout.segment_of(offset).chain_of(offset)
+        return bool(chain) and chain[0] == self._head.id
+
+    async def _settle_listed(self, offsets: list[Offset]) -> None:
+        """Settle single old offsets; neighbours are looked at together."""
+        items: list[Resolution] = []
+        at = 0
+        while at < len(offsets):
+            first = last = offsets[at]
+            segment = self._layout.segment_of(first)
+            step = len(segment.chains)
+            while at < len(offsets) and offsets[at] - last <= step:
+                last = offsets[at]
+                if last - first >= BLOCK_OFFSETS or self._layout.segment_of(last) != segment:
+                    break
+                at += 1
+            end = Offset(min(last + 1, first + BLOCK_OFFSETS, segment.end or OFFSET_MAX))
+            found, _ = await self._look(segment, first % step, Range(first, end))
+            items += found
+        for start in range(0, len(items), _ITEMS_MAX):
+            await self._resolve(items[start : start + _ITEMS_MAX], all_known=False)
+
+    async def _settle_once(self, offsets: Range) -> bool:
         items: list[Resolution] = []
         for segment in self._layout.segments:
             part = parts(segment, offsets)
@@ -140,7 +193,7 @@ class DoubtSettler:
                     while len(items) > _ITEMS_MAX:
                         await self._resolve(items[:_ITEMS_MAX], all_known=False)
                         del items[:_ITEMS_MAX]
-        return await self._resolve(items, all_known=last)
+        return await self._resolve(items, all_known=True)
 
     async def _look(
         self, segment: Segment, index: int, part: Range

@@ -45,7 +45,7 @@ def read_identity(disk: Disk) -> ReplicaIdentity:
         raise CorruptionError(IDENTITY_NAME, "no sequencer replica was formatted in this folder")
     data = disk.read(IDENTITY_NAME, 0, disk.size(IDENTITY_NAME))
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
-        raise CorruptionError(IDENTITY_NAME, "not the identity of a sequencer replica")
+        raise CorruptionError(IDENTITY_NAME, "byte 0 on: not the identity of a sequencer replica")
     _, version, digest = _HEADER.unpack_from(data)
     if version != FORMAT_VERSION:
         raise CorruptionError(
@@ -53,7 +53,9 @@ def read_identity(disk: Disk) -> ReplicaIdentity:
         )
     body = data[_HEADER.size :]
     if digest != xxhash.xxh3_64_intdigest(body):
-        raise CorruptionError(IDENTITY_NAME, "damaged: its digest fails")
+        raise CorruptionError(
+            IDENTITY_NAME, f"damaged: bytes {_HEADER.size} to {len(data)} fail their digest"
+        )
     try:
         return schema.unpack(ReplicaIdentity, body)
     except WireError as error:

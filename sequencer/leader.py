@@ -24,7 +24,7 @@ from .epochs import EpochMaker, install, seal
 from .planning import changes
 from .rebuild import Rebuilder
 from .trimming import Trimming
-from .views import Key
+from .views import Key, Seen
 
 INSTALL_S = 0.3
 """How long a new epoch waits for its installs before it grants tokens all the same."""
@@ -53,6 +53,7 @@ class ServedEpoch:
         self._begun_at = context.now()
         self._installed_at: dict[Key, float] = {}
         self._settled_at: dict[UnitId, float] = {}
+        self._doubted_at: dict[UnitId, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> str:
@@ -159,10 +160,19 @@ class ServedEpoch:
         since = self._begun_at + _INSTALL_GRACE_S if installed_at is None else installed_at
         if seen.probed.restarted and seen.asked_at >= since:
             return f"unit {unit.id} has restarted"
+        return self._keeps_doubt(unit, seen)
+
+    def _keeps_doubt(self, unit: Unit, seen: Seen) -> str | None:
+        """Return why a head's new damage needs an epoch, None if there is none, or not yet."""
         settled_at = self._settled_at.get(unit.id)
-        if settled_at is not None and seen.probed.doubt and seen.asked_at >= settled_at:
-            return f"unit {unit.id} is in doubt"
-        return None
+        if settled_at is None or not seen.probed.doubt or seen.asked_at < settled_at:
+            self._doubted_at.pop(unit.id, None)
+            return None
+        # A head that can name what it lost copies it without stopping anybody.
+        since = self._doubted_at.setdefault(unit.id, seen.asked_at)
+        if seen.asked_at - since < self._context.settings.mend_s:
+            return None
+        return f"unit {unit.id} is in doubt"
 
 
 class LeaderTerm:

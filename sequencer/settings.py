@@ -57,6 +57,10 @@ class SequencerSettings:
     unit_silent_s: float = 1.0
     """A unit not heard for so long counts as out of reach."""
 
+    mend_s: float = 3.0
+    """So long a head may copy what it found damaged from its own chain; then the leader settles it
+    in a new epoch."""
+
     seal_s: float = 1.0
     """How long one attempt at a seal or an install may take."""
 

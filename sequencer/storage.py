@@ -87,7 +87,9 @@ def read_snapshot(disk: Disk) -> tuple[Slot, State]:
         raise CorruptionError(SNAPSHOT_NAME, "missing; this replica must be replaced")
     data = disk.read(SNAPSHOT_NAME, 0, disk.size(SNAPSHOT_NAME))
     if len(data) < _SNAPSHOT.size or not data.startswith(_SNAPSHOT_MAGIC):
-        raise CorruptionError(SNAPSHOT_NAME, "not a snapshot; this replica must be replaced")
+        raise CorruptionError(
+            SNAPSHOT_NAME, "byte 0 on: not a snapshot; this replica must be replaced"
+        )
     _, version, slot, digest = _SNAPSHOT.unpack_from(data)
     if version != _SNAPSHOT_VERSION:
         raise CorruptionError(
@@ -95,7 +97,11 @@ def read_snapshot(disk: Disk) -> tuple[Slot, State]:
         )
     body = data[_SNAPSHOT.size :]
     if digest != xxhash.xxh3_64_intdigest(slot.to_bytes(8, "little") + body):
-        raise CorruptionError(SNAPSHOT_NAME, "damaged; this replica must be replaced")
+        raise CorruptionError(
+            SNAPSHOT_NAME,
+            f"damaged: bytes {_SNAPSHOT.size} to {len(data)} fail their digest; "
+            "this replica must be replaced",
+        )
     try:
         return Slot(slot), schema.unpack(State, body)
     except WireError as error:

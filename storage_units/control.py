@@ -15,6 +15,7 @@ from corfu.messages import (
     Rebuild,
     Refused,
     Resolve,
+    Scrub,
     Seal,
     Sealed,
     SilentUnit,
@@ -29,7 +30,7 @@ from .records import layout_record, seal_record
 _BLOCKS_MAX = 6000
 """Most blocks in one Sealed: some 6 M offsets above closed_until, and it still fits a message."""
 
-ControlRequest = Seal | Install | TrimTo | Probe | Resolve | Rebuild
+ControlRequest = Seal | Install | TrimTo | Probe | Resolve | Rebuild | Scrub
 
 
 class Control:

@@ -125,6 +125,24 @@ class FileBook:
         """Do without an index file of `serial`: a restart reads the journal file itself."""
         self._logs.pop(serial, None)
 
+    def is_finished(self, serial: int) -> bool:
+        """Tell whether nothing is written to a journal file any more, and it still counts."""
+        return serial in self._finished
+
+    def without_index(self) -> list[int]:
+        """Return the serials of finished files that have no index file and will get none."""
+        return sorted(
+            serial
+            for serial in self._finished - self.indexed - self._logs.keys()
+            if not self._suspicion.holds_back(serial)
+        )
+
+    def renew_index(self, serial: int, log: FileLog) -> None:
+        """Have the index file of `serial` written again; `log` is what the index has of it."""
+        if serial in self._finished:
+            self.indexed.discard(serial)
+            self._logs[serial] = log
+
     def stale_indexes(self) -> list[int]:
         """Return the serials of released files that still have an index file."""
         return sorted(self.indexed - self._finished)

@@ -167,5 +167,8 @@ def _pass_list_on(
     request, epoch, offset = message.request, message.epoch, message.offset
     end, junk, held = decided.end, decided.junk, decided.held
     if seat.next is None:
+        if client == seat.chain[seat.index].address:
+            # This unit had it asked for, to be mended; nobody waits for the answer.
+            return []
         return [Send(client, Filled(request, epoch, offset, end, junk, held))]
     return [Send(seat.next, FillList(request, epoch, offset, end, client, junk, held))]

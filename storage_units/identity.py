@@ -101,7 +101,7 @@ def read_identity(disk: Disk) -> UnitIdentity:
         raise FolderError("no storage unit was formatted in this folder")
     data = disk.read(IDENTITY_NAME, 0, disk.size(IDENTITY_NAME))
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
-        raise CorruptionError(IDENTITY_NAME, "not the identity of a storage unit")
+        raise CorruptionError(IDENTITY_NAME, "byte 0 on: not the identity of a storage unit")
     _, version, digest = _HEADER.unpack_from(data)
     if version != FORMAT_VERSION:
         raise FolderError(
@@ -109,7 +109,9 @@ def read_identity(disk: Disk) -> UnitIdentity:
         )
     body = data[_HEADER.size :]
     if digest != xxh3_64_intdigest(body):
-        raise CorruptionError(IDENTITY_NAME, "damaged: its digest fails")
+        raise CorruptionError(
+            IDENTITY_NAME, f"damaged: bytes {_HEADER.size} to {len(data)} fail their digest"
+        )
     try:
         return schema.unpack(UnitIdentity, body)
     except WireError as error:

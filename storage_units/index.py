@@ -122,6 +122,14 @@ class OffsetIndex:
         live[serial] += len(offsets)
         self.end = max(self.end, Offset(max(offsets) + 1))
 
+    def numbers(self) -> list[int]:
+        """Return the number of each block, ascending: it holds `[1024 n, 1024 (n + 1))`."""
+        return sorted(self._blocks)
+
+    def block(self, number: int) -> array[int] | None:
+        """Return the cells of a block, None if there is none (any more)."""
+        return self._blocks.get(number)
+
     def blocks(self, start: Offset) -> Iterator[tuple[int, array[int]]]:
         """Return (number, cells) of each block that reaches above `start`, ascending."""
         for number in sorted(self._blocks):

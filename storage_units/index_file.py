@@ -105,19 +105,26 @@ def encode_index(index: FileIndex, unit: UnitId, incarnation: Incarnation) -> by
     return body + _DIGEST.pack(xxh3_64_intdigest(body))
 
 
+def is_sound(data: bytes, serial: int, unit: UnitId, incarnation: Incarnation) -> bool:
+    """Tell whether an index file is whole, and of this journal file and writer."""
+    if len(data) < _HEADER.size + _DIGEST.size or not data.startswith(_MAGIC):
+        return False
+    body = memoryview(data)[: -_DIGEST.size]
+    (digest,) = _DIGEST.unpack_from(data, len(body))
+    if digest != xxh3_64_intdigest(body):
+        return False
+    _, version, _, owner, writer, of, _, _, _ = _HEADER.unpack_from(data)
+    return bool((version, owner, writer, of) == (_VERSION, unit, incarnation, serial))
+
+
 def decode_index(
     data: bytes, serial: int, unit: UnitId, incarnation: Incarnation
 ) -> FileIndex | None:
     """Return what an index file says; None if it cannot be used for any reason."""
-    if len(data) < _HEADER.size + _DIGEST.size or not data.startswith(_MAGIC):
+    if not is_sound(data, serial, unit, incarnation):
         return None
+    *_, closed, count, runs = _HEADER.unpack_from(data)
     body = memoryview(data)[: -_DIGEST.size]
-    (digest,) = _DIGEST.unpack_from(data, len(body))
-    if digest != xxh3_64_intdigest(body):
-        return None
-    _, version, _, owner, writer, of, closed, count, runs = _HEADER.unpack_from(data)
-    if (version, owner, writer, of) != (_VERSION, unit, incarnation, serial):
-        return None
     if len(body) != _HEADER.size + count * (4 * 8 + _ID_BYTES) + runs * 8 * _RUN_WORDS:
         return None
     index = FileIndex(serial, Offset(closed))

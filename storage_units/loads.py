@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 
 from corfu.effects import Effect, Fetch
 from corfu.journal.format import DamagedRecordError, journal_name
-from corfu.types import EntryId, Offset
+from corfu.types import EntryId, Offset, State
 
-from .index import SERIAL_AT, cell_place
-from .names import HeldEntry, Name, entry_digest
+from .index import SERIAL_AT, STATE_MASK, cell_place
+from .names import JUNK_NAME, HeldEntry, Name, entry_digest
+from .records import RecordKind
 from .store import Store
 
 Then = Callable[[Mapping[Offset, HeldEntry], float], list[Effect]]
 """Goes on with a request: takes the entries read (those that are sound) and the time."""
+
+ThenFile = Callable[[bytes | None, float], list[Effect]]
+"""Takes the bytes of a file, None if it cannot be read, and the time."""
 
 _GAP_BYTES_MAX = 4096
 """A gap up to this size between two records is read over: cheaper than a second read."""
@@ -27,9 +31,15 @@ _FETCH_BYTES_MAX = 2 << 20
 """Most bytes in one read: more than the largest record, so progress is never refused."""
 
 
+def _from_cache(_: int) -> bool:
+    """Say of any journal file that the system may answer from its memory."""
+    return False
+
+
 @dataclass(slots=True)
 class _Load:
     then: Then
+    keep_names: bool
     waiting: int = 0
     values: dict[Offset, HeldEntry] = field(default_factory=dict)
 
@@ -53,6 +63,7 @@ class Loads:
         self._loads_max = loads_max
         self._loads = 0
         self._tickets: dict[int, _Piece] = {}
+        self._whole: dict[int, ThenFile] = {}
         self._next_ticket = 1
 
     @property
@@ -60,26 +71,52 @@ class Loads:
         """No further load may be started now."""
         return self._loads >= self._loads_max
 
-    def start(self, offsets: Iterable[Offset], then: Then) -> list[Effect]:
+    def start(
+        self,
+        offsets: Iterable[Offset],
+        then: Then,
+        *,
+        keep_names: bool = True,
+        fresh: Callable[[int], bool] = _from_cache,
+    ) -> list[Effect]:
         """Read the records of `offsets`, each of which has one on disk; then call `then`.
 
-        A record that fails its digest becomes DAMAGED in the store and is not among the values.
+        An entry that fails its digest becomes DAMAGED in the store and is not among the values.
+        Junk is among them as an empty entry, if its record is sound.
+
+        Args:
+            offsets: What to read.
+            then: Goes on.
+            keep_names: Remember the names found, for who asks for them again.
+            fresh: Whether the file with a serial is to be read past the system's memory.
         """
-        load = _Load(then)
+        load = _Load(then, keep_names)
         effects: list[Effect] = []
         for piece in self._pieces(load, offsets):
-            ticket = self._next_ticket
-            self._next_ticket += 1
+            ticket = self._new_ticket()
             self._tickets[ticket] = piece
             load.waiting += 1
-            name = journal_name(piece.serial)
-            effects.append(Fetch(ticket, name, piece.start, piece.end - piece.start))
+            name, length = journal_name(piece.serial), piece.end - piece.start
+            effects.append(Fetch(ticket, name, piece.start, length, fresh(piece.serial)))
         assert effects
         self._loads += 1
         return effects
 
+    def read_file(self, name: str, length: int, then: ThenFile) -> list[Effect]:
+        """Read up to `length` bytes of a file that is no journal file, past every cache."""
+        ticket = self._new_ticket()
+        self._whole[ticket] = then
+        return [Fetch(ticket, name, 0, length, fresh=True)]
+
+    def _new_ticket(self) -> int:
+        self._next_ticket += 1
+        return self._next_ticket
+
     def fetched(self, ticket: int, data: bytes | None, now: float) -> list[Effect]:
         """Take the bytes of one read; None if they cannot be read."""
+        whole = self._whole.pop(ticket, None)
+        if whole is not None:
+            return whole(data, now)
         piece = self._tickets.pop(ticket)
         load = piece.load
         for position, cell, offset in piece.records:
@@ -95,17 +132,25 @@ class Loads:
         return load.then(load.values, now)
 
     def _take(self, load: _Load, offset: Offset, cell: int, data: bytes) -> None:
+        is_junk = cell & STATE_MASK == State.JUNK
         try:
             record = self._store.parse(cell, data)
         except DamagedRecordError as error:
-            self._store.mark_damaged(offset, cell, error.header)
+            # What is junk the index says for certain: there is nothing that could be lost.
+            if not is_junk:
+                self._store.mark_damaged(offset, cell, error.header)
+            return
+        if is_junk:
+            if record.kind == RecordKind.JUNK:
+                load.values[offset] = HeldEntry(JUNK_NAME, b"")
             return
         if record.offset != offset:
             self._store.mark_damaged(offset, cell, None)
             return
         name = Name(EntryId(record.entry_id), entry_digest(record.body), len(record.body))
         load.values[offset] = HeldEntry(name, record.body)
-        self._store.memory.remember(offset, name)
+        if load.keep_names:
+            self._store.memory.remember(offset, name)
 
     def _pieces(self, load: _Load, offsets: Iterable[Offset]) -> list[_Piece]:
         found: list[tuple[int, int, int, Offset]] = []

@@ -44,6 +44,8 @@ class Memory:
             closed: It lies below closed_until: its name need not stay.
         """
         size = len(held.entry)
+        # In a rebuild an entry takes the place of another one, whose name must not come back.
+        self._loaded.pop(offset, None)
         if not closed:
             self._names[offset] = held.name
         self._commits.append((commit, offset, size))

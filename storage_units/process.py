@@ -82,10 +82,16 @@ class UnsyncedWorker:
         self._worker.background(operations, done)
 
     def fetch(
-        self, name: str, position: int, length: int, done: Callable[[bytes | None], None]
+        self,
+        name: str,
+        position: int,
+        length: int,
+        done: Callable[[bytes | None], None],
+        *,
+        fresh: bool = False,
     ) -> None:
         """See `DiskWorker`."""
-        self._worker.fetch(name, position, length, done)
+        self._worker.fetch(name, position, length, done, fresh=fresh)
 
 
 class UnitProcess:

@@ -10,6 +10,7 @@ from corfu import schema
 from corfu.errors import CorruptionError, WireError
 from corfu.journal.format import (
     JournalError,
+    JournalLostError,
     JournalRecord,
     JournalSettings,
     Place,
@@ -81,6 +82,12 @@ def recover_store(disk: Disk, identity: UnitIdentity, settings: UnitSettings) ->
             skip=replay.skip,
             clip=clip_run,
         )
+    except JournalLostError as error:
+        raise CorruptionError(
+            "journal",
+            f"{error}: format the unit anew (corfu-storage format --force), and the others of its "
+            "chains give back what it held",
+        ) from error
     except JournalError as error:
         raise CorruptionError("journal", str(error)) from error
     return replay.store(recovered, settings)
@@ -111,6 +118,10 @@ class _Replay:
         identity = self._identity
         index = decode_index(data, serial, identity.unit, identity.incarnation)
         if index is None:
+            # As well after a return under a new incarnation: then it is merely of no use.
+            self._suspicion.tell(
+                f"{name} is damaged or foreign: {journal_name(serial)} is read instead"
+            )
             return False
         self._standing.closed_until = max(self._standing.closed_until, index.closed_until)
         for run in index.runs:
@@ -161,9 +172,9 @@ class _Replay:
         first = max(standing.closed_until, standing.trim_mark)
         names = {offset: name for offset, name in self._names.items() if offset >= first}
         named = self._suspicion.named
-        for offset in [known for known in named if known < standing.trim_mark]:
-            del named[offset]
-            self._suspicion.doubtful.discard(offset)
+        # What is trimmed or lost nobody is given any more; as damage it would never end.
+        for offset in [o for o in named if o < standing.trim_mark or standing.is_lost(o)]:
+            self._suspicion.drop(offset)
         return Store(
             recovered.journal,
             standing,
@@ -217,8 +228,9 @@ class _Replay:
             if index.offsets and max(index.offsets) >= first:
                 self._take_names_of(index, first)
             for offset, cell in zip(index.offsets, index.cells, strict=True):
-                if cell & STATE_MASK == State.DAMAGED and self._index.get(offset) == cell:
-                    self._suspicion.named.setdefault(Offset(offset), None)
+                damaged = cell & STATE_MASK == State.DAMAGED and self._index.get(offset) == cell
+                if damaged and offset not in self._suspicion.named:
+                    self._suspicion.add(Offset(offset), None)
         self._indexes.clear()
 
     def _take_names_of(self, index: FileIndex, first: Offset) -> None:
@@ -230,7 +242,7 @@ class _Replay:
             if index.cells[at] & STATE_MASK == State.DATA:
                 self._names[Offset(offset)] = name
             else:
-                self._suspicion.named[Offset(offset)] = None if entry_id == JUNK_ID else name
+                self._suspicion.add(Offset(offset), None if entry_id == JUNK_ID else name)
 
     def _take_damage(self, damage: Damage) -> None:
         """Take a bad record from before a mark: it was durable, so perhaps acknowledged."""
@@ -239,6 +251,10 @@ class _Replay:
         header = damage.header
         if header is None:
             # Any offset that seems EMPTY may be it.
+            self._suspicion.tell(
+                f"{damage.file} is damaged at byte {damage.position}: "
+                "what stood there cannot be told"
+            )
             self._suspicion.unknown = True
             self._suspicion.serials.add(serial)
             return
@@ -251,22 +267,35 @@ class _Replay:
             # A sound record came later: it was repaired.
             return
         offset = Offset(header.offset)
+        if offset < self._standing.trim_mark or self._standing.is_lost(offset):
+            # Nobody is given it any more; as damage it would be reported for ever.
+            return
+        self._suspicion.tell(
+            f"{damage.file} is damaged at byte {damage.position}: "
+            f"the entry at offset {offset} fails its digest"
+        )
         self._index.set(offset, pack_cell(State.DAMAGED, place))
         self._log(serial).offsets.append(offset)
         self._names.pop(offset, None)
-        self._suspicion.named[offset] = _name(header)
+        self._suspicion.add(offset, _name(header))
 
     def _take_doubt(self, recovered: Recovered) -> None:
         """Take what was never marked and is not whole: it may have been durable, or not."""
         suspicion = self._suspicion
         suspicion.unknown = suspicion.unknown or recovered.doubt.unknown or bool(recovered.missing)
         suspicion.missing = recovered.missing
+        for torn in recovered.torn:
+            suspicion.tell(
+                f"{torn.file} is torn at byte {torn.position}: what was written last is not whole"
+            )
+        for serial in recovered.missing:
+            suspicion.tell(f"{journal_name(serial)} is missing: what it held cannot be told")
         for header in recovered.doubt.named:
             if header.kind != RecordKind.DATA:
                 self._take_headline(header)
             elif not self._index.get(header.offset):
                 # With a sound record of the offset it is settled: that is what counts.
-                suspicion.named[Offset(header.offset)] = _name(header)
+                suspicion.add(Offset(header.offset), _name(header))
                 suspicion.doubtful.add(Offset(header.offset))
 
     def _take_headline(self, header: RecordHeader) -> None:

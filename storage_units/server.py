@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
+import math
 import os
 import random
 import secrets
@@ -110,7 +111,25 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="largest UDP payload; by default 1200, and 32768 on loopback",
     )
+    start.add_argument(
+        "--scrub-mb-s",
+        type=_rate,
+        default=UnitSettings().scrub_bytes_s / 1e6,
+        metavar="MB",
+        help="how fast all that is held is read again and checked in the background, in MB a "
+        "second (default %(default)g)",
+    )
     return parser
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate above 0")
+    return rate
 
 
 def _unit_id(text: str) -> UnitId:
@@ -226,7 +245,13 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
 
     worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, end)
     link = link_settings(options.listen.host, options.datagram_bytes)
-    settings = UnitSettings(sequencers=options.sequencers, link=link)
+    rate = options.scrub_mb_s * 1e6
+    settings = UnitSettings(
+        sequencers=options.sequencers,
+        link=link,
+        scrub_bytes_s=rate,
+        scrub_asked_bytes_s=max(rate, UnitSettings().scrub_asked_bytes_s),
+    )
     process = UnitProcess(
         disk=disk,
         worker=worker,

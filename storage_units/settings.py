@@ -66,6 +66,15 @@ class UnitSettings:
     undropped_s: float = 60.0
     """So long a unit that may not serve waits to be dropped before it tells the operator."""
 
+    scrub_bytes_s: float = 4e6
+    """How fast all records are read again and checked, in the background."""
+
+    scrub_rest_s: float = 3600.0
+    """How long after such a pass the next one begins."""
+
+    scrub_asked_bytes_s: float = 64e6
+    """How fast that goes when somebody asked for it (`corfu scrub`)."""
+
     sequencers: tuple[Address, ...] = ()
     """Replicas to register with before the first layout names them."""
 
@@ -74,5 +83,7 @@ class UnitSettings:
     def __post_init__(self) -> None:
         if self.spares_wanted < 2:
             raise ValueError("spares_wanted must be at least 2: one of them is the reserve")
+        if not 0 < self.scrub_bytes_s <= self.scrub_asked_bytes_s or self.scrub_rest_s <= 0:
+            raise ValueError("0 < scrub_bytes_s <= scrub_asked_bytes_s, 0 < scrub_rest_s must hold")
         if not 1 <= self.fill_offsets_max <= 65536 or self.read_offsets_max < 1:
             raise ValueError("fill_offsets_max must be in [1, 65536], read_offsets_max at least 1")

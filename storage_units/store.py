@@ -14,6 +14,7 @@ from corfu.journal.format import (
     JournalRecord,
     Place,
     RecordHeader,
+    journal_name,
     record_bytes,
 )
 from corfu.journal.planner import Journal
@@ -243,11 +244,16 @@ class Store:
         """
         if self.index.get(offset) != cell:
             return
+        place = cell_place(cell)
+        self.suspicion.tell(
+            f"{journal_name(place.serial)} is damaged at byte {place.position}: "
+            f"the entry at offset {offset} fails its digest"
+        )
         name = self.memory.name(offset)
         if name is None and header is not None and header.offset == offset:
             name = Name(EntryId(header.entry_id), Digest(header.body_digest), header.body_bytes)
         self.index.set(offset, cell & ~STATE_MASK | State.DAMAGED)
-        self.suspicion.named[offset] = name
+        self.suspicion.add(offset, name)
         self.memory.forget_name(offset)
 
     def settle_empty(self, offset: Offset) -> None:
@@ -270,7 +276,7 @@ class Store:
         self._settled(dropped=True)
 
     def search_gaps(self) -> None:
-        """Suspect what this unit, as a head, should hold below closed_until and does not.
+        """Suspect what this unit should hold below closed_until and does not.
 
         Damage that cannot name its offsets (a missing file, a bad header) is not repaired by
         what the chain does later: nothing is written below closed_until any more. Named, it is
@@ -279,15 +285,12 @@ class Store:
         standing = self.standing
         searched: dict[Seat, Offset] = {}
         for seat in standing.seats:
-            if seat.previous is not None:
-                # What its head forwards repairs it, when a reader comes.
-                continue
             until = standing.closed_until if seat.end is None else seat.end
             until = min(until, standing.closed_until)
             start = max(seat.start, standing.trim_mark, self._searched.get(seat, seat.start))
             for offset in self.index.without_cell(seat.offsets(Offset(start), until)):
-                if not standing.is_lost(offset):
-                    self.suspicion.named.setdefault(offset, None)
+                if not standing.is_lost(offset) and offset not in self.suspicion.named:
+                    self.suspicion.add(offset, None)
             # Below closed_until nothing is forgotten without a name: no need to search twice.
             searched[seat] = max(until, seat.start)
         self._searched = searched
@@ -386,7 +389,9 @@ class Store:
         if self.index.set(offset, cell):
             self.files.replaced()
         if self.suspicion.named:
-            self._settled(dropped=self.suspicion.drop(offset))
+            dropped = self.suspicion.drop(offset)
+            self.suspicion.repaired += dropped
+            self._settled(dropped=dropped)
 
     def _record_closed(self) -> None:
         closed = self.standing.closed_until

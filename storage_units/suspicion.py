@@ -8,6 +8,9 @@ from corfu.types import Offset
 
 from .names import Name
 
+_TOLD_MAX = 50
+"""Most lines about damage told at once."""
+
 
 @dataclass(slots=True)
 class Suspicion:
@@ -20,6 +23,9 @@ class Suspicion:
         bound: T of the first epoch installed since; None until then: no offset is excepted.
         serials: Journal files that must not be freed or indexed while `unknown`.
         missing: Journal files that are not there.
+        found: How many offsets were suspected so far, by this process.
+        repaired: How many of them a record was stored for again.
+        told: Lines for an operator that nobody has taken yet: where the damage lies.
     """
 
     named: dict[Offset, Name | None] = field(default_factory=dict)
@@ -28,6 +34,22 @@ class Suspicion:
     bound: Offset | None = None
     serials: set[int] = field(default_factory=set)
     missing: tuple[int, ...] = ()
+    found: int = 0
+    repaired: int = 0
+    told: list[str] = field(default_factory=list)
+
+    def add(self, offset: Offset, name: Name | None) -> None:
+        """Suspect an offset that surely had a record."""
+        if offset not in self.named:
+            self.found += 1
+        self.named[offset] = name
+
+    def tell(self, line: str) -> None:
+        """Keep a line for the operator; of very many, the first ones say enough."""
+        if len(self.told) < _TOLD_MAX:
+            self.told.append(line)
+        elif len(self.told) == _TOLD_MAX:
+            self.told.append("... and more damage than is listed here")
 
     def may_be_at(self, offset: Offset) -> bool:
         """Tell whether a record that cannot be named may have stood at an EMPTY offset."""

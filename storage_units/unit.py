@@ -16,20 +16,25 @@ from corfu.messages import (
     Copy,
     Entries,
     Fill,
+    Filled,
     FillList,
     Forward,
     Inspect,
     Install,
     Message,
+    NotWritten,
     Ping,
     Pong,
     Probe,
     Read,
     Rebuild,
+    Refused,
     Resolve,
+    Scrub,
     Seal,
     TrimTo,
     Write,
+    WrongEpoch,
 )
 from corfu.ports import DiskOperation, Remove
 from corfu.types import Address, Incarnation
@@ -40,10 +45,12 @@ from .copies import Copies
 from .fills import Fills
 from .index_file import encode_index, index_name
 from .loads import Loads
+from .mending import Mending
 from .neighbours import Neighbours
 from .reads import Reads
 from .rebuild import Rebuilds
 from .repair import Repair
+from .scrub import Scrubbing
 from .settings import UnitSettings
 from .store import Store
 from .writes import Writes
@@ -89,11 +96,13 @@ class StorageUnit:
         self._control = Control(
             context,
             on_seal=self._end_epoch,
-            on_install=self._neighbours.installed,
+            on_install=self._installed,
             silent=self._neighbours.silent,
         )
         self._repair = Repair(context, self._control, self._copies)
         self._rebuilds = Rebuilds(context, self._copies)
+        self._mending = Mending(context, self._copies)
+        self._scrubbing = Scrubbing(context)
         self._reclaim_at = 0.0
         self.probed_at: float | None = None
         """When a replica last probed this unit: a layout, or the list of spares, has it."""
@@ -123,7 +132,14 @@ class StorageUnit:
     def deadline(self) -> float | None:
         """When `tick` is due; None if nothing waits for time."""
         reclaim = self._reclaim_at if self._store.reclaiming else None
-        times = (reclaim, self._neighbours.deadline, self._reads.deadline, self._copies.deadline)
+        times = (
+            reclaim,
+            self._neighbours.deadline,
+            self._reads.deadline,
+            self._copies.deadline,
+            self._mending.deadline,
+            self._scrubbing.deadline,
+        )
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, message: Message, sender: Address, now: float) -> list[Effect]:
@@ -143,7 +159,9 @@ class StorageUnit:
         if self._store.reclaiming:
             self._store.reclaim()
             self._reclaim_at = now + _RECLAIM_PAUSE_S
-        return self._finish([*self._neighbours.tick(now), *self._reads.expire(now)], now)
+        effects = [*self._neighbours.tick(now), *self._reads.expire(now)]
+        effects += [*self._mending.tick(now), *self._scrubbing.tick(now)]
+        return self._finish(effects, now)
 
     def maintain(self, now: float) -> list[Effect]:
         """Look after journal files that were finished; to be called some times a second."""
@@ -182,6 +200,10 @@ class StorageUnit:
 
     def _finish(self, effects: list[Effect], now: float) -> list[Effect]:
         """Wake who waits for what was stored; say first that something was appended."""
+        suspicion = self._store.suspicion
+        for line in suspicion.told:
+            self._context.log(line)
+        suspicion.told.clear()
         if self._store.fresh:
             effects += self._reads.wake(now)
             self._store.fresh.clear()
@@ -193,6 +215,11 @@ class StorageUnit:
     def _end_epoch(self) -> list[Effect]:
         self._copies.sealed()
         return self._reads.sealed(self._store.standing.sealed)
+
+    def _installed(self, now: float) -> None:
+        self._neighbours.installed(now)
+        self._mending.installed()
+        self._scrubbing.installed(now)
 
     def _dispatch(self, message: Message, sender: Address, now: float) -> list[Effect]:
         match message:
@@ -208,6 +235,17 @@ class StorageUnit:
                 return self._fills.fill_list(message, sender, now)
             case Copy():
                 return self._reads.copy(message, sender, now)
+            case Inspect():
+                return self._repair.inspect(message, sender)
+            case Seal() | Install() | TrimTo() | Probe() | Resolve() | Rebuild() | Scrub():
+                misdirected = self._control.misdirected(message, sender)
+                return misdirected or self._order(message, sender, now)
+            case _:
+                return self._between_units(message, sender, now)
+
+    def _between_units(self, message: Message, sender: Address, now: float) -> list[Effect]:
+        """Take what units say to each other, and what answers this unit's own requests."""
+        match message:
             case Entries():
                 return self._copies.received(message, sender, now)
             case Ping():
@@ -215,15 +253,11 @@ class StorageUnit:
                 return [Send(sender, Pong(message.request, own), ordered=False)]
             case Pong():
                 self._neighbours.pong(message, sender, now)
-                return []
-            case Inspect():
-                return self._repair.inspect(message, sender)
-            case Seal() | Install() | TrimTo() | Probe() | Resolve() | Rebuild():
-                misdirected = self._control.misdirected(message, sender)
-                return misdirected or self._order(message, sender, now)
+            case Filled() | NotWritten() | Refused() | WrongEpoch():
+                self._mending.answered(message.request)
             case _:
                 self.ignored += 1
-                return []
+        return []
 
     def _order(self, message: ControlRequest, sender: Address, now: float) -> list[Effect]:
         match message:
@@ -240,3 +274,5 @@ class StorageUnit:
                 return self._repair.resolve(message, sender, now)
             case Rebuild():
                 return self._rebuilds.rebuild(message, sender, now)
+            case Scrub():
+                return self._scrubbing.scrub(message, sender, now)

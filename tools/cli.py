@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "unit": ".admin.unit:unit",
     "layout": ".admin.layout:layout",
     "sequencer": ".admin.sequencer:sequencer",
+    "scrub": ".scrub:scrub",
     "simulate": ".sim.cli:simulate",
 }
 """Name of each command: the module of this package, and its object there."""

@@ -69,6 +69,7 @@ class Recovered:
         journal: Ready to append to.
         damage: Reported by every recovery while the file is live and not skipped.
         doubt: Reported by every recovery until `Journal.doubt_settled` is durable.
+        torn: What of the doubt was found just now, and where.
         missing: Serials of files that were never freed and are not there; release them when
             what they held is restored.
         clean: The last thing written was the mark of a clean stop.
@@ -79,6 +80,7 @@ class Recovered:
     doubt: Doubt
     missing: tuple[int, ...]
     clean: bool
+    torn: tuple[Damage, ...] = ()
 
 
 def create(
@@ -193,6 +195,7 @@ class _Recovery:
         self._live: dict[int, LiveFile] = {}
         self._damage: list[Damage] = []
         self._missing: list[int] = []
+        self._torn: list[Damage] = []
         self._doubted: list[RecordHeader] = []
         self._doubt_unknown = False
         self._doubt_serials: tuple[int, int] | None = None
@@ -226,7 +229,14 @@ class _Recovery:
             journal.add_spare(spare)
         journal.recovered_from(base.serial, empty=pieces[-1].start == SECTOR_BYTES)
         clean = pieces[-1].framed and pieces[-1].clean
-        return Recovered(journal, tuple(self._damage), journal.doubt, tuple(self._missing), clean)
+        return Recovered(
+            journal,
+            tuple(self._damage),
+            journal.doubt,
+            tuple(self._missing),
+            clean,
+            tuple(self._torn),
+        )
 
     def _newest_state(self, base: StoredFile, pieces: list[Piece]) -> JournalState:
         """Return the newest sound state; files between it and `base` count, too.
@@ -337,16 +347,19 @@ class _Recovery:
 
     def _find_doubt(self, base: StoredFile, last: Piece) -> None:
         """Find what is in doubt: all that is bad in a batch that no mark follows."""
+        name = journal_name(base.serial)
         for record in last.records:
             header = record.header
             if header.kind >= KIND_OWN_MIN:
                 self._take_own(base, record)
             elif not record.sound and not header.opening and self._counts(base, header):
                 self._doubted.append(header)
+                self._torn.append(Damage(name, record.position, header))
         beyond = any(position + READ_BYTES > last.start for position in base.unreadable)
         # With a bad batch header there is no telling how many records there were.
         if last.gaps or not last.framed or beyond:
             self._doubt_unknown = True
+            self._torn.append(Damage(name, min(last.gaps, default=last.start), None))
 
     def _keep(self, journal: Journal, base: StoredFile, record: FoundRecord) -> None:
         header = self._clipped(base, record.header)

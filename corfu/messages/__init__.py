@@ -85,6 +85,8 @@ from corfu.messages.units import (
     Resolution,
     Resolve,
     Resolved,
+    Scrub,
+    ScrubIs,
     Seal,
     Sealed,
     SilentUnit,
@@ -122,6 +124,8 @@ UnitMessage = (
     | Resolved
     | Rebuild
     | RebuildDone
+    | Scrub
+    | ScrubIs
     | Ping
     | Pong
 )
@@ -191,6 +195,8 @@ KINDS: dict[int, type[Message]] = {
     45: Pong,
     46: Rebuild,
     47: RebuildDone,
+    48: Scrub,
+    49: ScrubIs,
     64: GetToken,
     65: Grant,
     66: GetTail,
@@ -226,7 +232,7 @@ KIND_OF: dict[type[Message], int] = {message: number for number, message in KIND
 REPLIES: frozenset[type[Message]] = frozenset(
     {
         *(Written, AlreadyWritten, Filled, NotWritten, Entries, WrongEpoch, Refused),
-        *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, RebuildDone, Pong),
+        *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, RebuildDone, ScrubIs, Pong),
         *(Grant, TailIs, LayoutIs, NotLeader, Rejected, Registered, TrimReached, StatusIs),
         *(HolesAre, HistoryIs),
     }
@@ -303,6 +309,8 @@ __all__ = [
     "Resolution",
     "Resolve",
     "Resolved",
+    "Scrub",
+    "ScrubIs",
     "Seal",
     "Sealed",
     "SequencerMessage",

@@ -300,6 +300,42 @@ class RebuildDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Scrub:
+    """Tool or leader to unit: what is damaged; with `start`, begin a pass over everything now.
+
+    Answered by `ScrubIs`. The same request again begins nothing anew.
+    """
+
+    request: RequestId
+    unit: UnitId
+    incarnation: Incarnation
+    start: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubIs:
+    """Unit's answer to `Scrub`. All counts are since its process began.
+
+    `running` and the bytes are about the pass under way, else the last one; `passes` have ended.
+    Of `damaged` offsets `repaired` were stored soundly again, and `left` are damaged now, the
+    lowest of them in `offsets`. `doubt`: there may be more that it cannot name.
+    """
+
+    request: RequestId
+    unit: UnitId
+    incarnation: Incarnation
+    running: bool
+    passes: int
+    bytes_done: int
+    bytes_total: int
+    damaged: int
+    repaired: int
+    left: int
+    offsets: tuple[Offset, ...]
+    doubt: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Unit to the next unit of one of its chains."""
 
@@ -333,6 +369,8 @@ __all__ = [
     "Resolution",
     "Resolve",
     "Resolved",
+    "Scrub",
+    "ScrubIs",
     "Seal",
     "Sealed",
     "SilentUnit",

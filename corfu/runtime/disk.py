@@ -62,6 +62,16 @@ class FileDisk:
                 length -= len(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def forget(self, name: str) -> None:
+        """See `Disk`."""
+        self._forget(name)
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
     def write(self, name: str, position: int, data: bytes) -> None:
         """See `Disk`."""
         with self._file(name, os.O_RDWR | os.O_CREAT) as file:
@@ -213,11 +223,17 @@ class ThreadDiskWorker:
         self._others.put(lambda: self._background(operations, done))
 
     def fetch(
-        self, name: str, position: int, length: int, done: Callable[[bytes | None], None]
+        self,
+        name: str,
+        position: int,
+        length: int,
+        done: Callable[[bytes | None], None],
+        *,
+        fresh: bool = False,
     ) -> None:
         """See `DiskWorker`."""
         assert not self._closed
-        self._others.put(lambda: self._fetch(name, position, length, done))
+        self._others.put(lambda: self._fetch(name, position, length, done, fresh=fresh))
 
     def close(self) -> None:
         """Carry out what was given so far, then end the threads; waits for both.
@@ -258,9 +274,17 @@ class ThreadDiskWorker:
         self._call_soon(lambda: done(failure))
 
     def _fetch(
-        self, name: str, position: int, length: int, done: Callable[[bytes | None], None]
+        self,
+        name: str,
+        position: int,
+        length: int,
+        done: Callable[[bytes | None], None],
+        *,
+        fresh: bool,
     ) -> None:
         try:
+            if fresh:
+                self._disk.forget(name)
             data: bytes | None = self._disk.read(name, position, length)
         except OSError:
             data = None

@@ -227,7 +227,7 @@ class Driver:
         def done(data: bytes | None) -> None:
             self._guarded(lambda: self.run(core.fetched(ticket, data, self._loop.time())))
 
-        self._worker.fetch(fetch.name, fetch.position, fetch.length, done)
+        self._worker.fetch(fetch.name, fetch.position, fetch.length, done, fresh=fetch.fresh)
 
     # Events.
 

@@ -35,9 +35,13 @@ CHANGES_S = 90.0
 
 
 @asynccontextmanager
-async def _cluster(folder: Path, **shape: int) -> AsyncIterator[LocalCluster]:
+async def _cluster(
+    folder: Path, *, sequencers: int = 3, replicas: int = 3, spares: int = 0
+) -> AsyncIterator[LocalCluster]:
     try:
-        async with local_cluster(folder, chains=1, **shape) as cluster:
+        async with local_cluster(
+            folder, sequencers=sequencers, chains=1, replicas=replicas, spares=spares
+        ) as cluster:
             yield cluster
     finally:
         remove_journals(folder)

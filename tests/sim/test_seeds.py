@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+from corfu.storage_units.scrub import Scrubbing
+from corfu.tools.sim.options import draw
 from corfu.tools.sim.run import simulate
 
 SEEDS = 320
@@ -33,6 +36,25 @@ def test_simulate_seeds_break_no_rule(first: int) -> None:
 @pytest.mark.parametrize("seed", FAILED_ONCE)
 def test_simulate_seed_that_once_failed_breaks_no_rule(seed: int) -> None:
     assert simulate(seed).problem is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_simulate_disks_that_rot_are_whole_again_in_the_end(seed: int) -> None:
+    options = replace(draw(seed), kinds=("rot",), units_per_chain=2 + seed % 2)
+    report = simulate(seed, options)
+    assert report.problem is None
+    assert any("rots at offset" in event for event in report.event_list)
+
+
+def test_simulate_scrub_that_reads_nothing_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The simulator itself is tested: without the scrub no run with rot may pass."""
+    monkeypatch.setattr(Scrubbing, "_step", Scrubbing._end)
+    options = replace(draw(1), kinds=("rot",), units_per_chain=3, settle_s=20.0)
+    report = simulate(1, options)
+    assert report.problem is not None
+    assert "liveness" in report.problem
 
 
 def test_simulate_same_seed_in_other_process_gives_same_trace() -> None:

@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 FOLDERS = ("sequencer", "storage_units", "corfu/runtime")
 
-SAYING = {"log", "_log", "_say", "warn"}
+SAYING = {"log", "_log", "_say", "warn", "tell"}
 ALARMING = {"alarm", "SealProblem"}
 """What is handed to these is printed behind "ALARM: "."""
 
-PASSED_ON = {"text", "'; '.join((problem.text for problem in problems))"}
+PASSED_ON = {"text", "line", "'; '.join((problem.text for problem in problems))"}
 """Texts that come from a call that is looked at itself."""
 
 NOT_SERVING = {"sequencer/server.py", "storage_units/server.py"}

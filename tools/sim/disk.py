@@ -183,6 +183,10 @@ class SimDisk:
         self.counters.reads += 1
         return bytes(self._file(name).content[position : position + length])
 
+    def forget(self, name: str) -> None:
+        """Do nothing: rot (`flip`) goes through both layers, so every read sees it."""
+        self._file(name)
+
     def write(self, name: str, position: int, data: bytes) -> None:
         """Write all of `data`; on a full disk the part that fits, then ENOSPC."""
         self._begin("write", name)

@@ -72,12 +72,20 @@ class SimDiskWorker:
         self._submit(self._lanes[1], _Batch(operations, done))
 
     def fetch(
-        self, name: str, position: int, length: int, done: Callable[[bytes | None], None]
+        self,
+        name: str,
+        position: int,
+        length: int,
+        done: Callable[[bytes | None], None],
+        *,
+        fresh: bool = False,
     ) -> None:
         """Read from a file, then call `done` with the bytes (None if they cannot be read)."""
 
         def fetched() -> None:
             try:
+                if fresh:
+                    self._disk.forget(name)
                 data: bytes | None = self._disk.read(name, position, length)
             except OSError:
                 data = None

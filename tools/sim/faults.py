@@ -12,6 +12,7 @@ from corfu.storage_units.process import UnitProcess
 from corfu.tools.sim.disk import Crashed
 from corfu.tools.sim.network import NetworkSettings
 from corfu.tools.sim.options import CALM
+from corfu.tools.sim.rot import Rotten
 from corfu.tools.sim.world import Host, World
 from corfu.types import SyncMode, UnitId
 
@@ -32,6 +33,10 @@ class Nemesis:
         self._world = world
         self._rng = random.Random(f"faults-{world.seed}")  # noqa: S311
         self._tasks: list[asyncio.Task[None]] = []
+        self._driver: asyncio.Task[None] | None = None
+        self._free = asyncio.Event()
+        self._free.set()
+        self.rotten = Rotten(world)
         self._kinds: dict[str, Callable[[], Coroutine[object, object, None]]] = {
             "kill": self._kill,
             "crash_in_disk_operation": self._crash_in_disk_operation,
@@ -50,13 +55,14 @@ class Nemesis:
             "long_absence": self._long_absence,
             "wipe": self._wipe,
             "cut_between_units": self._cut_between_units,
+            "rot": self._rot,
         }
 
     def begin(self) -> None:
         """Start injecting."""
         self._world.network.settings = self._world.options.network
         self._world.network.capture(kind_of_datagram, CAPTURE_EACH_MAX)
-        self._spawn(self._drive())
+        self._driver = self._spawn(self._drive())
 
     async def heal(self) -> None:
         """End every fault and start what is down. The disks stay as the faults left them."""
@@ -76,13 +82,16 @@ class Nemesis:
             host.excused = False
             host.start()
 
-    def _spawn(self, step: Coroutine[object, object, None]) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(step, name="fault"))
+    def _spawn(self, step: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(step, name="fault")
+        self._tasks.append(task)
+        return task
 
     async def _drive(self) -> None:
         options = self._world.options
         while True:
             await asyncio.sleep(self._rng.expovariate(1 / options.fault_gap_s))
+            await self._free.wait()
             kind = self._rng.choice(options.kinds)
             self._world.count(kind)
             self._spawn(self._kinds[kind]())
@@ -281,6 +290,32 @@ class Nemesis:
         await asyncio.sleep(self._rng.uniform(0.5, 5))
         network.unblock([one.address], [other.address])
         network.unblock([other.address], [one.address])
+
+    async def _rot(self) -> None:
+        """Bits flip on one unit's disk, in records that the others of their chains hold soundly.
+
+        Nothing else goes wrong until that is healed: with the other copies gone as well there
+        would be a real loss, and rightly so.
+        """
+        if not self._free.is_set():
+            return
+        self._free.clear()
+        try:
+            me = asyncio.current_task()
+            others = [task for task in self._tasks if task not in (me, self._driver)]
+            await asyncio.gather(*others, return_exceptions=True)
+            host = self._rng.choice(self._world.units)
+            if not self.rotten.flip(host, self._rng):
+                return
+            if self._rng.random() < 0.5:
+                host.kill()
+                await asyncio.sleep(self._rng.uniform(0, 0.3))
+                host.start()
+            while self.rotten.left():
+                await self.rotten.scrub()
+                await asyncio.sleep(0.5)
+        finally:
+            self._free.set()
 
     async def _late(self) -> None:
         """Send an old datagram of each kind again, from epochs ago."""

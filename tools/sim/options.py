@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
@@ -67,11 +67,14 @@ class Options:
         "long_absence",
         "wipe",
         "cut_between_units",
+        "rot",
     )
     network: NetworkSettings = field(default_factory=NetworkSettings)
     latency: DiskLatency = field(default_factory=DiskLatency)
     sync: SyncMode = SyncMode.ALWAYS
     unit_journal_bytes: int = 512 << 10
+    unit_cache_bytes: int = 64 << 20
+    scrub_rest_s: float = 3600.0
     replica_journal_bytes: int = 64 << 10
     entry_bytes_target: int = 4096
     datagram_bytes_max: int = 1200
@@ -80,6 +83,9 @@ class Options:
 
 
 CALM = NetworkSettings()
+
+ROT_SHARE = 0.35
+"""Share of the seeds in which disks rot."""
 
 
 def draw(seed: int) -> Options:
@@ -97,9 +103,9 @@ def draw(seed: int) -> Options:
     )
     # Drawn apart, so that the other knobs of a seed stay what they were.
     trims_much = random.Random(f"trims-{seed}").random() < 0.2  # noqa: S311 - repeatable, too
-    every = Options().kinds
+    every = tuple(kind for kind in Options().kinds if kind != "rot")
     kinds = every if rng.random() < 0.5 else tuple(rng.sample(every, rng.randint(1, 4)))
-    return Options(
+    options = Options(
         replicas=rng.choice((1, 3, 3, 3, 5)),
         chains=rng.choice((1, 2, 2, 3)),
         units_per_chain=rng.choice((1, 2, 3, 3)),
@@ -124,4 +130,19 @@ def draw(seed: int) -> Options:
         trim_clients=1.0 if trims_much else 0.4,
         trim_share=0.9 if trims_much else 0.2,
         trims_count=trims_much,
+    )
+    return _with_rot(seed, options)
+
+
+def _with_rot(seed: int, options: Options) -> Options:
+    """Let the disks of some seeds rot; drawn apart, so that the others stay what they were."""
+    rng = random.Random(f"rot-{seed}")  # noqa: S311
+    if rng.random() >= ROT_SHARE:
+        return options
+    return replace(
+        options,
+        # Of equal weight with several others: it waits for a quiet moment, and often finds none.
+        kinds=(*options.kinds, *["rot"] * max(1, len(options.kinds) // 4)),
+        unit_cache_bytes=rng.choice((0, 64 << 10, 64 << 20)),
+        scrub_rest_s=rng.choice((1.0, 3600.0)),
     )

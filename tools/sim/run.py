@@ -19,6 +19,7 @@ from corfu.tools.sim.faults import Nemesis
 from corfu.tools.sim.loop import SimulationError
 from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.records import key_of
+from corfu.tools.sim.rot import Rotten
 from corfu.tools.sim.workload import Recorder, Workload
 from corfu.tools.sim.world import RuleBroken, World
 from corfu.types import Address, Offset, State
@@ -98,11 +99,13 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
                 workload.end()
             await asyncio.gather(*(task for _, task in workloads))
             await _redundancy(world)
+            await _healed(nemesis.rotten)
             final = await _read_whole(world)
             world.check()
             await _compare_units(world, final)
     except TimeoutError:
-        pending = ", ".join([*world.loop.pending(), _lacking(world) or "all redundant"])
+        lacking = _lacking(world) or "all redundant"
+        pending = ", ".join([*world.loop.pending(), lacking, *nemesis.rotten.left()])
         raise RuleBroken(f"liveness: not settled in {options.settle_s} s: {pending}") from None
     _compare_replicas(world)
     violations = check(recorder.history, final, options=CheckOptions(allow_lost_unshown=True))
@@ -177,6 +180,14 @@ async def _redundancy(world: World) -> None:
         await asyncio.sleep(0.25)
         world.check()
         world.loop.note("lacking", lacking)
+
+
+async def _healed(rotten: Rotten) -> None:
+    """Scrub, until no unit holds anything damaged."""
+    await rotten.scrub()
+    while rotten.left():
+        await asyncio.sleep(0.5)
+        await rotten.scrub()
 
 
 def _lacking(world: World) -> str | None:

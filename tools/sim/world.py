@@ -344,6 +344,8 @@ class World:
     def _unit_settings(self) -> UnitSettings:
         return UnitSettings(
             journal_file_bytes=self.options.unit_journal_bytes,
+            cache_bytes_max=self.options.unit_cache_bytes,
+            scrub_rest_s=self.options.scrub_rest_s,
             link=self.link_settings(),
             sequencers=self.sequencers,
         )

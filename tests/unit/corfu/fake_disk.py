@@ -108,6 +108,9 @@ class FakeDisk:
                 raise OSError(errno.EIO, "unreadable")
         return bytes(self._content(name).cache[position : position + length])
 
+    def forget(self, name: str) -> None:
+        self._content(name)
+
     def write(self, name: str, position: int, data: bytes) -> None:
         if self.crash_in == 0:
             # The process may die with a part of the write done.

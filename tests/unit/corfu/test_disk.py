@@ -115,6 +115,7 @@ def test_disk_operations_all_have_their_meaning(disk: Disk) -> None:
         lambda disk: disk.size("none"),
         lambda disk: disk.read("none", 0, 1),
         lambda disk: disk.sync("none"),
+        lambda disk: disk.forget("none"),
         lambda disk: disk.rename("none", "other"),
         lambda disk: disk.remove("none"),
     ],
@@ -169,6 +170,21 @@ def test_file_disk_open_files_are_bounded(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) < before
 
 
+def test_file_disk_that_forgot_a_file_sees_what_has_its_name_now(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path)
+    disk.write("one", 0, b"old")
+    (tmp_path / "one").unlink()
+    assert disk.read("one", 0, 9) == b"old", "still open"
+    with pytest.raises(FileNotFoundError):
+        disk.forget("one")
+    with pytest.raises(FileNotFoundError):
+        disk.read("one", 0, 9)
+    (tmp_path / "one").write_bytes(b"new")
+    disk.forget("one")
+    assert disk.read("one", 0, 9) == b"new"
+    disk.close()
+
+
 def test_worker_runs_in_order_and_calls_back_on_the_loop() -> None:
     loop, disk, order = Loop(), FakeDisk(), list[str]()
     made = ThreadDiskWorker(disk, loop.call_soon_threadsafe, lambda error: order.append("fatal"))
@@ -181,8 +197,10 @@ def test_worker_runs_in_order_and_calls_back_on_the_loop() -> None:
     read: list[bytes | None] = []
     worker.fetch("one", 0, 9, read.append)
     worker.fetch("none", 0, 9, read.append)
-    loop.run(2)
-    assert read == [b"12", None]
+    worker.fetch("one", 1, 9, read.append, fresh=True)
+    worker.fetch("none", 0, 9, read.append, fresh=True)
+    loop.run(4)
+    assert read == [b"12", None, b"2", None]
     made.close()
     made.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("disk")]

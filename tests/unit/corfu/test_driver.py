@@ -78,7 +78,13 @@ class FakeWorker:
         self.spares.append(done)
 
     def fetch(
-        self, name: str, position: int, length: int, done: Callable[[bytes | None], None]
+        self,
+        name: str,
+        position: int,
+        length: int,
+        done: Callable[[bytes | None], None],
+        *,
+        fresh: bool = False,
     ) -> None:
         self.fetches.append(done)
 

@@ -61,7 +61,13 @@ class StallingWorker:
         asyncio.get_running_loop().call_soon(done, failure)
 
     def fetch(
-        self, name: str, position: int, length: int, done: Callable[[bytes | None], None]
+        self,
+        name: str,
+        position: int,
+        length: int,
+        done: Callable[[bytes | None], None],
+        *,
+        fresh: bool = False,
     ) -> None:
         data = self.disk.read(name, position, length)
         asyncio.get_running_loop().call_soon(done, data)

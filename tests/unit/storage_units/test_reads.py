@@ -204,7 +204,7 @@ def test_parked_read_ends_without_a_value_after_its_wait(bench: Bench) -> None:
     assert bench.unit.tick(0.4) == []
     answer = Entries(parked.request, Epoch(1), Offset(5), Offset(10), Offset(0), ())
     assert bench.unit.tick(0.5) == [Send(CLIENT, answer, ordered=False)]
-    assert bench.unit.deadline is None
+    assert bench.unit.deadline == 60.0, "the first scrub alone"
 
 
 def test_seal_answers_parked_reads_with_the_new_epoch(bench: Bench) -> None:

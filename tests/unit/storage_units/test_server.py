@@ -34,6 +34,9 @@ def test_format_then_again_is_refused_unless_forced(
         ["start", "x", "--listen", "localhost:9710"],
         ["start", "x", "--listen", "127.0.0.1"],
         ["start", "x", "--listen", "127.0.0.1:70000"],
+        ["start", "x", "--listen", "127.0.0.1:9710", "--scrub-mb-s", "0"],
+        ["start", "x", "--listen", "127.0.0.1:9710", "--scrub-mb-s", "inf"],
+        ["start", "x", "--listen", "127.0.0.1:9710", "--scrub-mb-s", "fast"],
         [],
     ],
 )

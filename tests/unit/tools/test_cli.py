@@ -72,7 +72,18 @@ def test_command_with_wrong_arguments_says_so_in_one_line(
 
 @pytest.mark.parametrize(
     "command",
-    ["tail", "append", "read", "status", "trim 1", "fill 1", "holes", "unit ls", "layout show"],
+    [
+        "tail",
+        "append",
+        "read",
+        "status",
+        "scrub",
+        "trim 1",
+        "fill 1",
+        "holes",
+        "unit ls",
+        "layout show",
+    ],
 )
 @pytest.mark.parametrize(
     "cluster", ["nonsense", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ",", " "]
