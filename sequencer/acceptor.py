@@ -21,6 +21,9 @@ class Doubt(enum.Enum):
     """Its journal does not end whole: an answered vote may be missing."""
     BLANK = 2
     """Just formatted: perhaps over the memory of an earlier life of the same incarnation."""
+    JOINING = 3
+    """Made to take another replica's place, with a state fetched from the group. It has never
+    voted, and does not before a state that admits it is durable here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from corfu import schema
 from corfu.errors import WireError
-from corfu.layout import Leader, Unit
-from corfu.types import Ballot, Epoch, Incarnation, Offset, Range, UnitId
+from corfu.layout import Leader, Replica, Unit
+from corfu.types import Ballot, Epoch, Incarnation, Offset, Range, ReplicaId, UnitId
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,15 @@ class RecordRebuilt:
     chain: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReplaceReplica:
+    """Put `new` in the place of the member (`old`, `incarnation`), from the next slot on."""
+
+    old: ReplicaId
+    incarnation: Incarnation
+    new: Replica
+
+
 Command = (
     Noop
     | ReserveOffsets
@@ -132,6 +141,7 @@ Command = (
     | RegisterUnit
     | DeclareLost
     | RecordRebuilt
+    | ReplaceReplica
 )
 
 KINDS: dict[int, type[Command]] = {
@@ -144,6 +154,7 @@ KINDS: dict[int, type[Command]] = {
     6: RegisterUnit,
     7: DeclareLost,
     8: RecordRebuilt,
+    11: ReplaceReplica,
 }
 KIND_OF: dict[type[Command], int] = {command: number for number, command in KINDS.items()}
 
@@ -151,6 +162,11 @@ KIND_OF: dict[type[Command], int] = {command: number for number, command in KIND
 def encode(command: Command) -> bytes:
     """Return the Paxos value of a command: its kind, a byte, then its canonical CBOR."""
     return bytes((KIND_OF[type(command)],)) + schema.pack(command)
+
+
+def changes_members(value: bytes) -> bool:
+    """Tell whether a Paxos value, once applied, may change who the members are."""
+    return bool(value) and value[0] == KIND_OF[ReplaceReplica]
 
 
 def decode(value: bytes) -> Command:

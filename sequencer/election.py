@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from corfu.messages import Prepare, PreVote, PreVoted, Promise
+from corfu.messages import OpenSlot, Prepare, PreVote, PreVoted, Promise
 from corfu.types import Ballot, Slot
 
 from .acceptor import Doubt
@@ -65,6 +65,9 @@ class Election:
         member.timeout_at = now + member.random_timeout()
         if member.acceptor.votes:
             self._ask(now)
+        elif member.acceptor.doubt is Doubt.JOINING:
+            # It has no vote to remember: it only waits to be admitted.
+            self._try_join(now)
         elif self.attempt is None:
             self._prepare(now)
         else:
@@ -77,7 +80,8 @@ class Election:
         # Higher than every ballot that was ever seen or promised here, so never used before.
         member.round_seen = max(member.round_seen, member.acceptor.promised.round)
         ballot = Ballot(member.round_seen + 1, member.id)
-        return Attempt(ballot, member.request(), Slot(member.applied + 1), now)
+        members = member.state.replicas
+        return Attempt(ballot, members, member.request(), Slot(member.applied + 1), now)
 
     def _ask(self, now: float) -> None:
         """Ask for pre-votes: a replica that was cut off must not depose a leader that others hear.
@@ -96,6 +100,11 @@ class Election:
     def on_pre_vote(self, message: PreVote, now: float) -> None:
         """Say whether a promise would be given: not while a leader is heard."""
         member = self._member
+        if member.was_replaced:
+            # Perhaps nobody else who is left knows that the change was chosen, and the asker
+            # looks in vain for a majority of the old members.
+            self._learning.tell_applied(message.replica, message.request)
+            return
         granted = (
             member.may_vote
             and member.phase not in WITH_BALLOT
@@ -191,6 +200,9 @@ class Election:
     def try_settle(self, now: float) -> None:
         """End the acceptor's doubt if the answers allow it."""
         member, attempt = self._member, self.attempt
+        if member.acceptor.doubt is Doubt.JOINING:
+            self._try_join(now)
+            return
         if member.phase is not Phase.SETTLING or attempt is None:
             return
         blank = member.acceptor.doubt is Doubt.BLANK
@@ -205,9 +217,29 @@ class Election:
                 return
             if member.acceptor.snapshot < until:
                 return
+        # A forgotten vote may have been given in a group that another member has joined since.
+        # Whether it has is known once the change that somebody voted for is applied, or is not.
+        if attempt.tells_of_change(member.applied):
+            return
         told = list(attempt.highest(member.acceptor.snapshot).values())
         if not member.has_room(sum(128 + len(vote.value) for vote in told)):
             return
+        self._settle(told, now)
+
+    def _try_join(self, now: float) -> None:
+        """Begin to vote once this replica is a member by a state that is durable here.
+
+        All that was chosen before it was admitted lies at or below that state's slot, where it
+        never votes; above, it starts like an acceptor of a new group, having answered nobody.
+        """
+        member = self._member
+        admitted_at = member.admitted_at
+        durable = admitted_at is not None and member.acceptor.snapshot >= admitted_at
+        if durable and member.has_room(0):
+            self._settle([], now)
+
+    def _settle(self, told: list[OpenSlot], now: float) -> None:
+        member = self._member
         for record in member.acceptor.settle(told):
             # Without a hint: what was learnt in doubt stands in the snapshot.
             member.votes.append(record, Slot(0))
@@ -215,3 +247,20 @@ class Election:
         member.phase = Phase.FOLLOWING
         member.timeout_at = now + member.random_timeout()
         self.attempt = None
+
+    def members_changed(self, now: float) -> None:
+        """Give up an attempt that asks members of before: their majority is none any more."""
+        member, attempt = self._member, self.attempt
+        if attempt is None or attempt.members == member.state.replicas:
+            return
+        self.attempt = None
+        if member.phase in (Phase.ASKING, Phase.PREPARING):
+            member.phase = Phase.FOLLOWING
+        member.timeout_at = now + member.random_timeout()
+
+    def take_over(self, now: float) -> None:
+        """Begin phase 1 at once, without pre-votes: the leader itself has asked for it."""
+        member = self._member
+        if member.may_vote and member.phase in (Phase.FOLLOWING, Phase.ASKING):
+            member.timeout_at = now + member.random_timeout()
+            self._prepare(now)

@@ -15,6 +15,7 @@ from corfu.messages import (
     Accepted,
     Catchup,
     Chosen,
+    Expelled,
     Heartbeat,
     HeartbeatAck,
     Nack,
@@ -23,6 +24,7 @@ from corfu.messages import (
     PreVote,
     PreVoted,
     Promise,
+    TakeOver,
 )
 from corfu.types import Ballot, Incarnation, ReplicaId, Slot
 
@@ -87,6 +89,8 @@ class Group:
             HeartbeatAck: self._on_heartbeat_ack,
             Catchup: lambda message, now: self._learning.on_catchup(message),
             Chosen: self._learning.on_chosen,
+            TakeOver: self._on_take_over,
+            Expelled: self._on_expelled,
         }
 
     # What others ask of it.
@@ -185,6 +189,14 @@ class Group:
         assert self._member.phase in WITH_BALLOT
         self._term.begin_round(now)
 
+    def hand_over(self, to: ReplicaId | None, now: float) -> bool:
+        """Ask a follower (None: the one that is best off) to lead; False if there is none."""
+        heir = self._term.heir(now) if to is None else to
+        if not self.leads or heir is None or heir == self.id:
+            return False
+        self._term.hand_over(heir)
+        return True
+
     def snapshot_wanted(self) -> tuple[Slot, State] | None:
         """Return what should be written to the snapshot file now, if anything."""
         member = self._member
@@ -230,6 +242,7 @@ class Group:
         # formatted anew has forgotten its votes.
         if not self._member.is_member(message.replica, message.incarnation):
             self.foreign += 1
+            self._tell_expelled(message)
             return
         if (
             isinstance(message, PreVote | Prepare | Heartbeat)
@@ -239,6 +252,24 @@ class Group:
             return
         self.heard_at[message.replica] = now
         self._handlers[type(message)](message, now)
+
+    def _tell_expelled(self, message: PaxosMessage) -> None:
+        """Tell a replica that was replaced, or it would ask for votes for ever."""
+        member = self._member
+        for gone in self.state.removed:
+            if (gone.id, gone.incarnation) == (message.replica, message.incarnation):
+                told = Expelled(message.request, member.id, member.incarnation, gone.incarnation)
+                member.send_to(gone, told)
+
+    def _on_expelled(self, message: Expelled, now: float) -> None:
+        # A member says so only of what it has applied, so it is chosen: there is no way back.
+        if message.expelled == self._member.incarnation:
+            self._watcher.expelled()
+
+    def _on_take_over(self, message: TakeOver, now: float) -> None:
+        # Only at the word of the leader that it follows: an old one's must depose nobody.
+        if message.ballot == self._member.acceptor.promised:
+            self._election.take_over(now)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -330,9 +361,17 @@ class Group:
             done = self._term.finish(each.slot, each.value)
             if done is not None:
                 done(each.outcome)
+        self._member.look_for_own_place()
+        self._election.members_changed(now)
         if self._term.overtaken():
             # A late answer to a catch-up may tell of a successor before its own messages do.
             self.step_down(now)
+        elif self._term.members_changed():
+            self.step_down(now)
+            # It asks the new members at once; nobody else is to wait for a timeout.
+            self._election.take_over(now)
+        elif self._member.phase is Phase.RECOVERING:
+            self._term.recover_slots(now)
         if self._term.opened():
             self._watcher.leading(self._term.ballot, now)
         self._watcher.applied(now)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import xxhash
 
 from corfu import schema
-from corfu.errors import CorruptionError, WireError
+from corfu.errors import CorfuError, CorruptionError, WireError
 from corfu.ports import Disk
 from corfu.types import ClusterId, Incarnation, ReplicaId
 
@@ -17,6 +17,13 @@ FORMAT_VERSION = 1
 
 _MAGIC = b"CORFUSEQ"
 _HEADER = struct.Struct("<8sHQ")
+
+
+class ExpelledError(CorfuError):
+    """Another replica has taken this one's place in the group: its folder is of no use any more."""
+
+    def __init__(self) -> None:
+        super().__init__("this replica is no member of its cluster any more: it was replaced")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Protocol
 from corfu import schema
 from corfu.errors import WireError
 from corfu.messages import Catchup, Chosen, Heartbeat
-from corfu.types import ReplicaId, Slot
+from corfu.types import ReplicaId, RequestId, Slot
 
 from .learner import AppliedSlot
 from .member import Member
@@ -93,6 +93,12 @@ class Learning:
         # What is chosen stays chosen: it need not wait for this replica's disk.
         member.reply(message.replica, reply, ordered=False)
 
+    def tell_applied(self, to: ReplicaId, request: RequestId) -> None:
+        """Tell a member how far the log is known here, so that it fetches what it lacks."""
+        member = self._member
+        told = Chosen(request, member.id, member.incarnation, Slot(0), b"", (), member.applied)
+        member.reply(to, told, ordered=False)
+
     def on_chosen(self, message: Chosen, now: float) -> None:
         """Take in what another member sent."""
         member = self._member
@@ -109,7 +115,8 @@ class Learning:
         for chosen in message.values:
             if chosen.slot > member.applied:
                 self.learn(chosen.slot, chosen.value, now)
-        if before < member.applied < message.chosen_until:
+        told_only = not message.values and not message.snapshot_slot
+        if member.applied < message.chosen_until and (told_only or before < member.applied):
             self._asked_at = _LONG_AGO
             self.catch_up(message.replica, now)
         self._learnt.caught_up(now)

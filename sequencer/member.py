@@ -66,6 +66,10 @@ class Watcher(Protocol):
         """Return how this replica sees the units."""
         ...
 
+    def expelled(self) -> None:
+        """Another replica has taken the place of this one: it is a member no more."""
+        ...
+
     def alarm(self, text: str) -> None:
         """Something happened that an operator must know."""
         ...
@@ -99,6 +103,8 @@ class Member:
         self.timeout_at = now + settings.election_s_max
         self.round_seen = self.acceptor.promised.round
         self.installed = self.acceptor.snapshot
+        self.admitted_at: Slot | None = None
+        self.look_for_own_place()
         self._session = session
         self._rng = rng
         self._out = outbox
@@ -128,6 +134,16 @@ class Member:
     def is_member(self, id_: ReplicaId, incarnation: Incarnation) -> bool:
         """Tell if exactly this replica belongs to the group."""
         return any(m.id == id_ and m.incarnation == incarnation for m in self.state.replicas)
+
+    def look_for_own_place(self) -> None:
+        """Note the first slot after which this replica is known to be a member."""
+        if self.admitted_at is None and self.is_member(self.id, self.incarnation):
+            self.admitted_at = self.applied
+
+    @property
+    def was_replaced(self) -> bool:
+        """Tell if this replica was a member, and by what it has applied is none any more."""
+        return self.admitted_at is not None and not self.is_member(self.id, self.incarnation)
 
     @property
     def may_vote(self) -> bool:
@@ -168,6 +184,10 @@ class Member:
         for member in self.state.replicas:
             if member.id == to:
                 self._out.send(member.address, message, ordered=ordered)
+
+    def send_to(self, replica: Replica, message: PaxosMessage) -> None:
+        """Send to a replica that is no member any more."""
+        self._out.send(replica.address, message, ordered=False)
 
     def nack(self, to: ReplicaId, ballot: Ballot) -> None:
         """Refuse a ballot that is lower than the promised one."""

@@ -10,28 +10,32 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from corfu.errors import UsageError
 from corfu.link import Link
 from corfu.messages import Trim
 from corfu.ports import Datagrams, Disk, DiskWorker
 from corfu.runtime.driver import Driver
-from corfu.types import Address, Ballot, Incarnation, ReplicaId
+from corfu.types import Address, Ballot, Incarnation, ReplicaId, Slot
 
 from .acceptor import Doubt
 from .bootstrap import Bootstrap
 from .context import Context
-from .identity import ReplicaIdentity, read_identity
+from .identity import ExpelledError, ReplicaIdentity, read_identity
 from .leader import LeaderTerm
 from .prober import Prober
 from .replica import Replica
 from .settings import SequencerSettings
-from .state import first_state
+from .state import State, first_state
 from .storage import format_folder, restore, snapshot_operations
 
 _SNAPSHOT_POLL_S = 0.05
 _SNAPSHOT_RETRY_S = 1.0
+_HAND_OVER_S = 0.5
+_HAND_OVER_POLL_S = 0.02
 
 _DOUBT_TEXTS = {
     Doubt.BLANK: "a new folder: it asks the other replicas before it votes",
+    Doubt.JOINING: "a new folder: it votes once it is a member (corfu sequencer replace)",
     Doubt.TORN: "its journal does not end whole: it asks the other replicas before it votes",
 }
 
@@ -53,7 +57,26 @@ def format_replica(
     """
     bootstrap.check_member(replica, incarnation)
     identity = ReplicaIdentity(bootstrap.cluster, replica, incarnation)
-    format_folder(disk, identity, first_state(bootstrap.layout()), settings.journal)
+    state = first_state(bootstrap.layout())
+    format_folder(disk, identity, Slot(0), state, settings.journal, Doubt.BLANK)
+
+
+def format_joining(
+    disk: Disk, identity: ReplicaIdentity, slot: Slot, state: State, settings: SequencerSettings
+) -> None:
+    """Make an empty folder that of a replica which is to take the place of a member.
+
+    `state` is what a member has applied at `slot`. The identity's incarnation must be new: it is
+    what tells this folder from all that ever voted.
+
+    Raises:
+        UsageError: The id is, or was, a member's.
+        CorruptionError: The folder was formatted before.
+        OSError: From the disk.
+    """
+    if identity.replica in {member.id for member in (*state.replicas, *state.removed)}:
+        raise UsageError(f"replica id {identity.replica} was used before: choose a new one")
+    format_folder(disk, identity, slot, state, settings.journal, Doubt.JOINING)
 
 
 class ReplicaProcess:
@@ -149,11 +172,25 @@ class ReplicaProcess:
         self._spawn(self._save_snapshots(), "snapshots")
 
     async def drain(self) -> None:
-        """Stop cleanly: make durable what is under way, then end."""
+        """Stop cleanly: hand over, make durable what is under way, then end.
+
+        A leader goes on until its successor has a majority, or a short time is over: so clients
+        wait for one election less than when it just vanished.
+        """
+        await self._hand_over()
         self._cancel_tasks()
         if self._driver is not None and not self._stopped:
             await self._driver.drain()
         self._stopped = True
+
+    async def _hand_over(self) -> None:
+        if self._driver is None or self._core is None or self._stopped:
+            return
+        core, driver = self._core, self._driver
+        ends = driver.now() + _HAND_OVER_S
+        while core.leads and driver.now() < ends and len(core.state.replicas) > 1:
+            driver.run(core.hand_over(driver.now()))
+            await driver.sleep(_HAND_OVER_POLL_S)
 
     def kill(self) -> None:
         """Stop at once, as a crash would."""
@@ -182,6 +219,10 @@ class ReplicaProcess:
         """A client asks to trim."""
         if self._term is not None:
             self._term.trim(request, sender)
+
+    def expelled(self) -> None:
+        """This replica is a member no more: the process ends."""
+        self._loop.call_soon(self._failed, ExpelledError())
 
     def alarm(self, text: str) -> None:
         """Tell the operator."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from corfu.layout import Replica
 from corfu.messages import OpenSlot, Promise
 from corfu.types import NO_BALLOT, Ballot, ReplicaId, RequestId, Slot
 
+from .commands import changes_members
 from .state import Outcome
 
 Done = Callable[[Outcome | None], None]
@@ -28,6 +30,7 @@ class Attempt:
     """One try to win a ballot: the votes that came in, by member."""
 
     ballot: Ballot
+    members: tuple[Replica, ...]
     request: RequestId
     from_slot: Slot
     asked_at: float
@@ -48,6 +51,11 @@ class Attempt:
             self.promises.values(), key=lambda p: (max(p.chosen_until, p.snapshot), p.replica)
         )
         return max(best.chosen_until, best.snapshot), best.replica
+
+    def tells_of_change(self, above: Slot) -> bool:
+        """Tell if a vote above `above` is for a change of the members, perhaps chosen."""
+        votes = self.highest(above).values()
+        return any(changes_members(vote.value) for vote in votes)
 
     def highest(self, above: Slot) -> dict[Slot, OpenSlot]:
         """Return, per slot above `above`, the vote with the highest ballot that was told.
@@ -89,6 +97,11 @@ class Proposals:
         assert not self._open
         self.ballot = ballot
         self._next = first
+
+    @property
+    def next(self) -> Slot:
+        """The slot that the next value takes."""
+        return self._next
 
     def add(self, value: bytes, done: Done | None, now: float) -> Proposal:
         """Take the next slot for a value."""
@@ -132,6 +145,11 @@ class Proposals:
     def overtaken(self, applied: Slot) -> bool:
         """Tell if a slot up to `applied` was chosen with a value that was not proposed here."""
         return applied >= self._next or any(slot <= applied for slot in self._open)
+
+    @property
+    def changing(self) -> bool:
+        """Tell if a change of the members is proposed and not yet applied."""
+        return any(changes_members(proposal.value) for proposal in self._open.values())
 
     def abandon(self) -> list[Done]:
         """Drop all, at the end of a term; returns whom to tell."""

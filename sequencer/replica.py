@@ -10,12 +10,14 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
+from corfu import schema
 from corfu.effects import Effect
 from corfu.journal.planner import Journal
 from corfu.messages import (
     GetHistory,
     GetHoles,
     GetLayout,
+    GetState,
     GetStatus,
     GetTail,
     GetToken,
@@ -28,7 +30,10 @@ from corfu.messages import (
     Registered,
     Rejected,
     Rejection,
+    StateIs,
     TailIs,
+    Transfer,
+    Transferring,
     Trim,
     UnitView,
 )
@@ -61,6 +66,10 @@ class Listener(Protocol):
 
     def trim(self, request: Trim, sender: Address) -> None:
         """A client asks to trim; called only while this replica grants."""
+        ...
+
+    def expelled(self) -> None:
+        """This replica is a member no more: it is to end."""
         ...
 
     def alarm(self, text: str) -> None:
@@ -128,6 +137,13 @@ class Replica:
                 self._out.send(sender, history_of(message.request, self.state), ordered=False)
             case GetHoles():
                 self._on_get_holes(message, sender, now)
+            case GetState():
+                state = schema.pack(self.state)
+                slot = self._group.applied
+                told = StateIs(message.request, self.state.cluster, slot, state)
+                self._out.send(sender, told, ordered=False)
+            case Transfer():
+                self._on_transfer(message, sender, now)
             case Register():
                 self._on_register(message, sender, now)
             case Trim():
@@ -218,6 +234,11 @@ class Replica:
         self._group.begin_round(now)
         return self._out.drain()
 
+    def hand_over(self, now: float) -> list[Effect]:
+        """Ask the follower that is best off to lead; this term goes on until it does."""
+        self._group.hand_over(None, now)
+        return self._out.drain()
+
     def step_down(self, now: float, rest_s: float) -> list[Effect]:
         """Stop leading, and let others try first for `rest_s` seconds."""
         self._group.step_down(now, rest_s=rest_s)
@@ -275,6 +296,10 @@ class Replica:
     def own_views(self, now: float) -> tuple[UnitView, ...]:
         """Return how this replica sees the units."""
         return self.views.own(now)
+
+    def expelled(self) -> None:
+        """Pass it on that this replica is a member no more."""
+        self._listener.expelled()
 
     def alarm(self, text: str) -> None:
         """Pass an alarm on."""
@@ -402,6 +427,19 @@ class Replica:
             self._not_leader(message.request, sender)
         else:
             self._listener.trim(message, sender)
+
+    def _on_transfer(self, message: Transfer, sender: Address, now: float) -> None:
+        if self._desk is None:
+            self._not_leader(message.request, sender)
+            return
+        if message.to not in {member.id for member in self.state.replicas}:
+            text = f"replica {message.to} is no member"
+            self._reject(message.request, sender, Rejection.MALFORMED, text)
+            return
+        self._group.hand_over(message.to, now)
+        epoch = self.state.active.epoch
+        reply = Transferring(message.request, epoch, message.to)
+        self._out.send(sender, reply, ordered=False)
 
     def _leader_address(self) -> Address | None:
         for member in self.state.replicas:

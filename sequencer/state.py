@@ -64,6 +64,7 @@ class State:
         cluster: Whose it is.
         formatted: Digest of the state at slot 0, with this field 0.
         replicas: The members of the group.
+        removed: The last replicas that others have replaced; none comes back.
         registered: Units that announced themselves and never stood in an activated layout.
         active: The active layout. At epoch 0 it is what the cluster was formatted with: the base
             of the first epoch, never served.
@@ -85,6 +86,7 @@ class State:
     cluster: ClusterId
     formatted: int
     replicas: tuple[Replica, ...]
+    removed: tuple[Replica, ...]
     registered: tuple[Unit, ...]
     active: Layout
     intent: Intent | None
@@ -144,6 +146,7 @@ def first_state(active: Layout) -> State:
         cluster=active.cluster,
         formatted=0,
         replicas=active.replicas,
+        removed=(),
         registered=(),
         active=active,
         intent=None,

@@ -52,6 +52,7 @@ class _Kind(enum.IntEnum):
 
 _FLAG_BLANK = 1
 _FLAG_SETTLED = 2
+_FLAG_JOINING = 4
 
 _BALLOT = struct.Struct(">QQ")
 _NO_ID = bytes(16)
@@ -130,7 +131,7 @@ class VoteJournal:
         """Journal a vote. With it goes the hint that all slots up to `chosen_until` are chosen."""
         match record:
             case PromisedRecord(ballot, settled):
-                flags = _FLAG_SETTLED if settled else _blank_flag(self._acceptor)
+                flags = _FLAG_SETTLED if settled else _doubt_flag(self._acceptor.doubt)
                 self._put(_promised(ballot, flags))
                 if settled and self.journal.doubt:
                     self.journal.doubt_settled()
@@ -158,8 +159,14 @@ def _promised(ballot: Ballot, flags: int) -> JournalRecord:
     return JournalRecord(_Kind.PROMISED, flags, 0, 0, _pack_ballot(ballot), b"")
 
 
-def _blank_flag(acceptor: Acceptor) -> int:
-    return _FLAG_BLANK if acceptor.doubt is Doubt.BLANK else 0
+def _doubt_flag(doubt: Doubt) -> int:
+    return {Doubt.BLANK: _FLAG_BLANK, Doubt.JOINING: _FLAG_JOINING}.get(doubt, 0)
+
+
+def _made(flags: int) -> Doubt:
+    if flags & _FLAG_BLANK:
+        return Doubt.BLANK
+    return Doubt.JOINING if flags & _FLAG_JOINING else Doubt.NONE
 
 
 @dataclass(slots=True)
@@ -167,7 +174,8 @@ class _Replayed:
     """What the journal's records add up to."""
 
     promised: Ballot = NO_BALLOT
-    blank: bool = False
+    made: Doubt = Doubt.NONE
+    """How its folder was made, as long as it has not voted since."""
     accepted: dict[Slot, tuple[Ballot, bytes]] = field(default_factory=dict)
     chosen: dict[Slot, bytes] = field(default_factory=dict)
     hint: Slot = _NO_SLOT
@@ -181,7 +189,7 @@ class _Replayed:
         match header.kind:
             case _Kind.PROMISED:
                 self.promised = max(self.promised, _unpack_ballot(header.entry_id))
-                self.blank = bool(header.flags & _FLAG_BLANK)
+                self.made = _made(header.flags)
                 if header.flags & _FLAG_SETTLED:
                     # Hints from before were given by a memory that was not whole: the vote that
                     # held the chosen value may be the one that is missing.
@@ -201,8 +209,8 @@ class _Replayed:
     def opening(self) -> list[JournalRecord]:
         """Return what opens each journal file: the promise, so that no file is kept for it."""
         if self.acceptor is None:
-            return [_promised(self.promised, _FLAG_BLANK if self.blank else 0)]
-        return [_promised(self.acceptor.promised, _blank_flag(self.acceptor))]
+            return [_promised(self.promised, _doubt_flag(self.made))]
+        return [_promised(self.acceptor.promised, _doubt_flag(self.acceptor.doubt))]
 
     def chosen_value(self, slot: Slot) -> bytes | None:
         """Return a slot's value if it is known to be chosen."""
@@ -225,9 +233,16 @@ class Restored:
 
 
 def format_folder(
-    disk: Disk, identity: ReplicaIdentity, state: State, settings: JournalSettings
+    disk: Disk,
+    identity: ReplicaIdentity,
+    slot: Slot,
+    state: State,
+    settings: JournalSettings,
+    made: Doubt,
 ) -> None:
-    """Make an empty folder a replica's: the state at slot 0, an empty journal, the identity.
+    """Make an empty folder a replica's: the state as of `slot`, an empty journal, the identity.
+
+    `made` is BLANK for a member of a new group, JOINING for one that is to take another's place.
 
     Raises:
         CorruptionError: A replica was formatted here before.
@@ -235,8 +250,8 @@ def format_folder(
     """
     if IDENTITY_NAME in disk.names():
         raise CorruptionError(IDENTITY_NAME, "this folder was formatted before")
-    execute_all(disk, replace_file(SNAPSHOT_NAME, encode_snapshot(Slot(0), state)))
-    replayed = _Replayed(blank=True)
+    execute_all(disk, replace_file(SNAPSHOT_NAME, encode_snapshot(slot, state)))
+    replayed = _Replayed(made=made)
     try:
         create(disk, journal_identity(identity), settings, replayed.opening)
     except JournalError as error:
@@ -263,8 +278,8 @@ def restore(disk: Disk, identity: ReplicaIdentity, settings: SequencerSettings) 
         doubt = Doubt.TORN
         # See `replay`: a missing vote makes every hint worthless.
         replayed.hint = Slot(0)
-    if replayed.blank:
-        doubt = Doubt.BLANK
+    if replayed.made is Doubt.BLANK or (replayed.made is Doubt.JOINING and doubt is Doubt.NONE):
+        doubt = replayed.made
     accepted = {slot: vote for slot, vote in replayed.accepted.items() if slot > snapshot}
     acceptor = Acceptor(replayed.promised, accepted, snapshot, doubt)
     replayed.acceptor = acceptor

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from corfu.messages import Accept, Accepted, Heartbeat, HeartbeatAck
+from corfu.layout import Replica
+from corfu.messages import Accept, Accepted, Heartbeat, HeartbeatAck, OpenSlot, TakeOver
 from corfu.types import Ballot, ReplicaId, Slot
 
 from .commands import Command, Noop, encode
 from .learning import Learning
-from .member import Member, Phase
+from .member import WITH_BALLOT, Member, Phase
 from .proposer import Attempt, Done, Proposals
 from .voting import Voting
 
@@ -41,12 +42,15 @@ class Term:
         self._reign = reign
         self._proposals = Proposals()
         self._recovering: Attempt | None = None
-        self._opening_slot = Slot(0)
+        self._votes: dict[Slot, OpenSlot] = {}
+        self._members: tuple[Replica, ...] = ()
+        self._opening_slot: Slot | None = None
         self.round = 0
         self.confirmed_round = 0
         self.heartbeat_at = 0.0
         self._acked_round: dict[ReplicaId, int] = {}
         self._acked_at: dict[ReplicaId, float] = {}
+        self._acked_applied: dict[ReplicaId, Slot] = {}
 
     @property
     def ballot(self) -> Ballot:
@@ -60,7 +64,10 @@ class Term:
         member.leader = member.id
         self._proposals.begin(attempt.ballot, Slot(member.applied + 1))
         self._recovering = attempt
+        self._members = attempt.members
+        self._opening_slot = None
         self._acked_round = {}
+        self._acked_applied = {}
         self._acked_at = dict.fromkeys(attempt.promises, now)
         self.begin_round(now)
         self.recover_slots(now)
@@ -81,32 +88,64 @@ class Term:
         if member.applied < until:
             self._learning.catch_up(source, now)
             return
-        self._recovering = None
-        member.phase = Phase.RECOVERING
-        self._proposals.begin(attempt.ballot, Slot(member.applied + 1))
-        highest = attempt.highest(member.applied)
+        if member.phase is Phase.CATCHING_UP:
+            member.phase = Phase.RECOVERING
+            self._proposals.begin(attempt.ballot, Slot(member.applied + 1))
+            self._votes = attempt.highest(member.applied)
+        last = max(self._votes, default=member.applied)
         noop = encode(Noop())
-        for slot in range(member.applied + 1, max(highest, default=member.applied) + 1):
-            vote = highest.get(Slot(slot))
+        # Nothing is proposed behind a change of the members before it is applied: its slots are the
+        # new members' to choose, and this term's promises came from the old ones.
+        while self._proposals.next <= last and not self._proposals.changing:
+            vote = self._votes.get(self._proposals.next)
             # A gap, for which nobody of a majority has voted: nothing was or will be chosen.
             self._propose_value(noop if vote is None else vote.value, None, now)
-        self._opening_slot = self._propose_value(noop, None, now)
+        if not self._proposals.changing:
+            self._recovering = None
+            self._opening_slot = self._propose_value(noop, None, now)
 
     def opened(self) -> bool:
         """Tell if the term's own no-op was applied just now: then it leads."""
         member = self._member
-        if member.phase is not Phase.RECOVERING or member.applied < self._opening_slot:
+        if member.phase is not Phase.RECOVERING or self._opening_slot is None:
+            return False
+        if member.applied < self._opening_slot:
             return False
         # All that earlier leaders may have chosen is applied, and a majority has taken part in
         # this ballot: from here on the state is the newest.
         member.phase = Phase.LEADING
         return True
 
+    def members_changed(self) -> bool:
+        """Tell if the members are others than those whose promises began the term.
+
+        Then it must end: a majority of the old members is none of the new ones, and nothing that
+        it promised speaks for slots behind the change. Source: Lamport, Malkhi, Zhou,
+        Reconfiguring a State Machine (2010), section 2, with a window of one slot.
+        """
+        return self._member.phase in WITH_BALLOT and self._members != self._member.state.replicas
+
+    def hand_over(self, to: ReplicaId) -> None:
+        """Ask a follower to begin an election now; this term goes on until it has."""
+        member = self._member
+        ask = TakeOver(member.request(), member.id, member.incarnation, self.ballot)
+        member.reply(to, ask, ordered=False)
+
+    def heir(self, now: float) -> ReplicaId | None:
+        """Return the follower that was heard lately and has applied most; None if none was."""
+        heard = [
+            (self._acked_applied.get(each.id, Slot(0)), each.id)
+            for each in self._member.others
+            if now - self._acked_at.get(each.id, _LONG_AGO) < self._member.settings.election_s_min
+        ]
+        return max(heard)[1] if heard else None
+
     # Proposals.
 
     def propose(self, command: Command, done: Done, now: float) -> None:
         """Propose a command; `done` hears its applied outcome, or None if the term ends first."""
-        if self._member.phase is not Phase.LEADING or len(self._proposals) >= PROPOSALS_MAX:
+        full = len(self._proposals) >= PROPOSALS_MAX or self._proposals.changing
+        if self._member.phase is not Phase.LEADING or full:
             done(None)
             return
         self._propose_value(encode(command), done, now)
@@ -196,6 +235,7 @@ class Term:
         if message.ballot != self.ballot:
             return
         self._acked_at[message.replica] = now
+        self._acked_applied[message.replica] = message.applied
         last = self._acked_round.get(message.replica, 0)
         self._acked_round[message.replica] = max(last, min(message.round, self.round))
         member.watcher.told(message.replica, message.units, now)

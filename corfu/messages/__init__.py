@@ -32,6 +32,7 @@ from corfu.messages.paxos import (
     Catchup,
     Chosen,
     ChosenValue,
+    Expelled,
     Heartbeat,
     HeartbeatAck,
     Nack,
@@ -40,12 +41,14 @@ from corfu.messages.paxos import (
     PreVote,
     PreVoted,
     Promise,
+    TakeOver,
     UnitView,
 )
 from corfu.messages.sequencer import (
     GetHistory,
     GetHoles,
     GetLayout,
+    GetState,
     GetStatus,
     GetTail,
     GetToken,
@@ -61,9 +64,12 @@ from corfu.messages.sequencer import (
     Rejection,
     ReplicaRole,
     ReplicaStatus,
+    StateIs,
     StatusIs,
     TailIs,
     TailSample,
+    Transfer,
+    Transferring,
     Trim,
     TrimReached,
     UnitStatus,
@@ -148,6 +154,10 @@ SequencerMessage = (
     | HolesAre
     | GetHistory
     | HistoryIs
+    | Transfer
+    | Transferring
+    | GetState
+    | StateIs
 )
 PaxosMessage = (
     PreVote
@@ -161,6 +171,8 @@ PaxosMessage = (
     | HeartbeatAck
     | Catchup
     | Chosen
+    | TakeOver
+    | Expelled
 )
 Message = DataMessage | UnitMessage | SequencerMessage | PaxosMessage
 
@@ -213,8 +225,12 @@ KINDS: dict[int, type[Message]] = {
     77: StatusIs,
     78: GetHoles,
     79: HolesAre,
+    82: Transfer,
+    83: Transferring,
     84: GetHistory,
     85: HistoryIs,
+    86: GetState,
+    87: StateIs,
     96: PreVote,
     97: PreVoted,
     98: Prepare,
@@ -226,6 +242,8 @@ KINDS: dict[int, type[Message]] = {
     104: HeartbeatAck,
     105: Catchup,
     106: Chosen,
+    107: TakeOver,
+    108: Expelled,
 }
 KIND_OF: dict[type[Message], int] = {message: number for number, message in KINDS.items()}
 
@@ -235,6 +253,7 @@ REPLIES: frozenset[type[Message]] = frozenset(
         *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, RebuildDone, ScrubIs, Pong),
         *(Grant, TailIs, LayoutIs, NotLeader, Rejected, Registered, TrimReached, StatusIs),
         *(HolesAre, HistoryIs),
+        *(Transferring, StateIs),
     }
 )
 """Messages that answer a request: they complete the ask with the same request id.
@@ -257,6 +276,7 @@ __all__ = [
     "DataMessage",
     "Entries",
     "Entry",
+    "Expelled",
     "Fill",
     "FillList",
     "Filled",
@@ -264,6 +284,7 @@ __all__ = [
     "GetHistory",
     "GetHoles",
     "GetLayout",
+    "GetState",
     "GetStatus",
     "GetTail",
     "GetToken",
@@ -315,9 +336,13 @@ __all__ = [
     "Sealed",
     "SequencerMessage",
     "SilentUnit",
+    "StateIs",
     "StatusIs",
     "TailIs",
     "TailSample",
+    "TakeOver",
+    "Transfer",
+    "Transferring",
     "Trim",
     "TrimReached",
     "TrimTo",

@@ -164,6 +164,29 @@ class HeartbeatAck:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Leader to a follower: begin phase 1 now, with a ballot above `ballot`, the leader's own.
+
+    Others would not grant a pre-vote while they hear the leader; it is the leader that asks.
+    """
+
+    request: RequestId
+    replica: ReplicaId
+    incarnation: Incarnation
+    ballot: Ballot
+
+
+@dataclass(frozen=True, slots=True)
+class Expelled:
+    """Member to a replica that another one has replaced: you are no member any more."""
+
+    request: RequestId
+    replica: ReplicaId
+    incarnation: Incarnation
+    expelled: Incarnation
+
+
+@dataclass(frozen=True, slots=True)
 class Catchup:
     """Replica to replica: send me what is chosen from `from_slot` on."""
 

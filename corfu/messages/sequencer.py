@@ -9,6 +9,7 @@ from corfu.layout import Layout, Unit
 from corfu.types import (
     Address,
     Ballot,
+    ClusterId,
     Epoch,
     Incarnation,
     Offset,
@@ -192,6 +193,40 @@ class TrimReached:
     freed_bytes: int
     units: int
     at_least: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Tool to leader: have the replica `to` lead."""
+
+    request: RequestId
+    to: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class Transferring:
+    """Leader to tool: `to` was asked to begin an election. Whether it wins, the status tells."""
+
+    request: RequestId
+    epoch: Epoch
+    to: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class GetState:
+    """Tool to any replica: its applied state, for the folder of a replica that is to join."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class StateIs:
+    """The state as of `slot`, encoded as in a snapshot, and whose it is."""
+
+    request: RequestId
+    cluster: ClusterId
+    slot: Slot
+    state: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from corfu.layout import Leader, Replica, Unit
 from corfu.messages import GetToken, Grant, Message, Trim
 from corfu.sequencer.bootstrap import Bootstrap
 from corfu.sequencer.commands import ActivateLayout, ProposeLayout, SealedUnit
-from corfu.sequencer.identity import read_identity
-from corfu.sequencer.process import format_replica
+from corfu.sequencer.identity import ReplicaIdentity, read_identity
+from corfu.sequencer.process import format_joining, format_replica
 from corfu.sequencer.replica import Replica as Core
 from corfu.sequencer.settings import SequencerSettings
 from corfu.sequencer.state import Outcome
@@ -123,6 +123,15 @@ class Pump:
                 settings=settings,
             )
         self._sequence = 0
+
+    def join(self, number: int, source: int) -> Replica:
+        """Format and start a replica that is to take another's place, with `source`'s state."""
+        node = self.nodes[number] = Node(number, SimDisk())
+        core = self.core(source)
+        identity = ReplicaIdentity(CLUSTER, ReplicaId(number), incarnation(number))
+        format_joining(node.disk, identity, core.group.applied, core.state, self.settings)
+        self.start(number)
+        return Replica(identity.replica, identity.incarnation, replica_address(number))
 
     # Life and death.
 
@@ -339,6 +348,9 @@ class MiniLeader:
 
     def trim(self, request: Trim, sender: Address) -> None:
         pass
+
+    def expelled(self) -> None:
+        self._pump.log.append(f"{self._node.number}: expelled")
 
     def alarm(self, text: str) -> None:
         self._pump.log.append(f"{self._node.number}: {text}")

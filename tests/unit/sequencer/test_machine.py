@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from corfu import schema
 from corfu.config import WINDOW_OFFSETS_MAX
 from corfu.errors import WireError
-from corfu.layout import Layout, Leader, Unit, problems
+from corfu.layout import Layout, Leader, Replica, Unit, problems
 from corfu.sequencer.commands import (
     KINDS,
     ActivateLayout,
@@ -22,6 +22,7 @@ from corfu.sequencer.commands import (
     ProposeLayout,
     RecordRebuilt,
     RegisterUnit,
+    ReplaceReplica,
     ReserveOffsets,
     SealedUnit,
     TrimTo,
@@ -31,7 +32,7 @@ from corfu.sequencer.commands import (
 from corfu.sequencer.machine import apply
 from corfu.sequencer.state import Outcome, Rebuilt, State, first_state
 from corfu.types import Address, Ballot, Epoch, Offset, Range, ReplicaId, UnitId
-from tests.unit.sequencer.group_bench import bootstrap, incarnation
+from tests.unit.sequencer.group_bench import bootstrap, incarnation, replica_address
 
 LEADER = Leader(ReplicaId(1), Ballot(4, ReplicaId(1)))
 
@@ -42,6 +43,10 @@ def fresh(chains: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 5, 6))) -> State
 
 def unit(number: int) -> Unit:
     return Unit(UnitId(number), incarnation(100 + number), Address(f"10.0.2.{number}", 9800))
+
+
+def member(number: int) -> Replica:
+    return Replica(ReplicaId(number), incarnation(number), replica_address(number))
 
 
 def proposal(state: State, **changes: object) -> ProposeLayout:
@@ -422,6 +427,39 @@ def test_registered_unit_with_a_new_address_replaces_its_old_entry() -> None:
     bad(state, RegisterUnit(unit(1)), "active layout")
 
 
+# Members.
+
+
+def test_replace_replica_changes_one_member_and_remembers_who_left() -> None:
+    state = fresh()
+    after = good(state, ReplaceReplica(ReplicaId(2), incarnation(2), member(4)))
+    assert [replica.id for replica in after.replicas] == [1, 3, 4]
+    assert after.removed == (member(2),)
+    again, outcome = apply(after, ReplaceReplica(ReplicaId(2), incarnation(2), member(4)))
+    assert not outcome.accepted
+    assert again is after
+
+
+def test_replace_replica_of_another_incarnation_is_rejected() -> None:
+    bad(fresh(), ReplaceReplica(ReplicaId(2), incarnation(9), member(4)), "no member")
+
+
+def test_replica_id_or_incarnation_used_before_never_becomes_a_member() -> None:
+    state = good(fresh(), ReplaceReplica(ReplicaId(2), incarnation(2), member(4)))
+    reused = Replica(ReplicaId(2), incarnation(50), replica_address(50))
+    bad(state, ReplaceReplica(ReplicaId(3), incarnation(3), reused), "used before")
+    same = Replica(ReplicaId(5), incarnation(2), replica_address(50))
+    bad(state, ReplaceReplica(ReplicaId(3), incarnation(3), same), "used before")
+
+
+def test_replace_replica_at_the_address_of_another_member_is_rejected() -> None:
+    other = Replica(ReplicaId(4), incarnation(4), replica_address(1))
+    bad(fresh(), ReplaceReplica(ReplicaId(2), incarnation(2), other), "another member")
+    # At the address of the one that it replaces it may be.
+    own = Replica(ReplicaId(4), incarnation(4), replica_address(2))
+    good(fresh(), ReplaceReplica(ReplicaId(2), incarnation(2), own))
+
+
 # Encoding.
 
 
@@ -437,6 +475,7 @@ def test_command_of_every_kind_survives_its_encoding() -> None:
         RegisterUnit(unit(1)),
         DeclareLost(Epoch(1), (Range(Offset(1), Offset(2)),)),
         RecordRebuilt(Epoch(1), UnitId(1), unit(1).incarnation, Offset(0), Offset(1), 1, 0),
+        ReplaceReplica(ReplicaId(3), incarnation(3), member(4)),
     ]
     assert {type(command) for command in commands} == set(KINDS.values())
     for command in commands:

@@ -31,7 +31,7 @@ def promise(
 
 
 def attempt(*promises: Promise) -> Attempt:
-    made = Attempt(HIGHER, REQUEST, Slot(1), 0.0)
+    made = Attempt(HIGHER, (), REQUEST, Slot(1), 0.0)
     made.promises = {each.replica: each for each in promises}
     return made
 

@@ -101,6 +101,9 @@ class Solo:
 
     def trim(self, request: Trim, sender: Address) -> None: ...
 
+    def expelled(self) -> None:
+        raise AssertionError("nobody is replaced here")
+
     def alarm(self, text: str) -> None:
         self.alarms.append(text)
 
