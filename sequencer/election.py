@@ -105,6 +105,11 @@ class Election:
             # looks in vain for a majority of the old members.
             self._learning.tell_applied(message.replica, message.request)
             return
+        if member.acceptor.doubt is Doubt.JOINING:
+            # It may be a member by now, and its vote what the asker lacks: no leader is there to
+            # tell it, so it asks who seems to know.
+            self._learning.catch_up(message.replica, now)
+            return
         granted = (
             member.may_vote
             and member.phase not in WITH_BALLOT

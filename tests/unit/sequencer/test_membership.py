@@ -108,6 +108,7 @@ def test_joining_replica_restarted_still_waits_and_votes_once_admitted() -> None
     assert not pump.core(4).group.votes
     change(pump, old, new)
     pump.run_until(lambda: is_changed(pump, 4))
+    pump.run(0.1)
     pump.kill(4)
     pump.start(4)
     assert pump.core(4).group.doubt is Doubt.NONE
@@ -129,8 +130,8 @@ def test_no_slot_behind_a_change_is_opened_before_it_is_applied() -> None:
     pump.dropped = dropped
     change(pump, old, new)
     refused: list[Outcome | None] = []
+    command = RegisterUnit(unit(9))
     for _ in range(3):
-        command = RegisterUnit(unit(9))
         pump.act(leader, lambda core: core.propose(command, refused.append, pump.now))
     pump.run(0.3)
     changes = {slot for slot, changing in slots if changing}
@@ -238,7 +239,7 @@ def test_take_over_in_an_old_leaders_name_changes_nothing() -> None:
     assert pump.core(leader).ballot == ballot
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(40))
 def test_members_replaced_one_after_the_other_amid_loss_and_power_cuts_agree(seed: int) -> None:
     pump = started(seed, loss=0.05)
     for new_id in (4, 5, 6):
@@ -253,6 +254,9 @@ def test_members_replaced_one_after_the_other_amid_loss_and_power_cuts_agree(see
             pump.cut_power(leader)
             pump.run(0.5)
             pump.start(leader)
+            if pump.nodes[old].core is None:
+                # With one gone and one in doubt there is no majority before the first is back.
+                pump.start(old)
         for _ in range(20):
             pump.run_until(lambda: pump.granting() is not None, seconds=60)
             if new_id not in members(pump.core(granting(pump))):
