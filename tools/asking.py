@@ -1,4 +1,4 @@
-"""Asking the replicas of a cluster one thing each, without opening the log."""
+"""Asking the servers of a cluster one thing each, without opening the log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import ipaddress
 import os
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from corfu.config import LinkSettings
 from corfu.link import Link
@@ -13,14 +15,24 @@ from corfu.messages import GetStatus, StatusIs
 from corfu.ports import UnansweredError
 from corfu.runtime.driver import Driver
 from corfu.runtime.udp import bind_udp
-from corfu.types import Address, Incarnation
+from corfu.types import Address, ClusterId, Incarnation
 
 
 async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
     """Return what each replica that answers within `budget_s` says of the cluster."""
-    datagrams = await bind_udp(_own_host(replicas), 0)
+    async with asking(replicas) as driver:
+        answers = await asyncio.gather(*(_ask(driver, to, budget_s) for to in replicas))
+    return [answer for answer in answers if answer is not None]
+
+
+@asynccontextmanager
+async def asking(
+    peers: tuple[Address, ...], cluster: ClusterId | None = None
+) -> AsyncIterator[Driver]:
+    """Open a socket to ask `peers` from; units answer only who names their cluster."""
+    datagrams = await bind_udp(_own_host(peers), 0)
     link = Link(
-        cluster=None,
+        cluster=cluster,
         session=Incarnation(os.urandom(16)),
         settings=LinkSettings(),
         rng=random.Random(),  # noqa: S311 - jitter
@@ -34,11 +46,10 @@ async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[S
     )
     driver.start()
     try:
-        answers = await asyncio.gather(*(_ask(driver, to, budget_s) for to in replicas))
+        yield driver
     finally:
         driver.stop()
         await datagrams.wait_closed()
-    return [answer for answer in answers if answer is not None]
 
 
 def _own_host(replicas: tuple[Address, ...]) -> str:

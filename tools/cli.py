@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "fill": ".data:fill",
     "status": ".status:status",
     "simulate": ".sim.cli:simulate",
+    "nemesis": ".nemesis.cli:nemesis",
 }
 """Name of each command: the module of this package, and its object there."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
+from corfu.tools.workload import WorkloadOptions
 from corfu.types import SyncMode
 
 
@@ -70,6 +71,20 @@ class Options:
     datagram_bytes_max: int = 1200
     window_offsets_min: int = 32
     snapshot_slots: int = 64
+
+    @property
+    def workload(self) -> WorkloadOptions:
+        """What each client does."""
+        return WorkloadOptions(
+            appenders=self.appenders,
+            append_gap_s=self.append_gap_s,
+            read_gap_s=self.read_gap_s,
+            append_timeout_s=self.append_timeout_s,
+            record_bytes_max=self.record_bytes_max,
+            large_share=self.large_share,
+            large_bytes_max=self.large_bytes_max,
+            trims=self.trims,
+        )
 
 
 CALM = NetworkSettings()
