@@ -245,7 +245,7 @@ def _show(report: Report, wish: Wish) -> None:
         return
     console = Console(highlight=False)
     if report.faults:
-        console.print(table_of(report.faults))
+        console.print(table_of(report.faults), soft_wrap=True)
     if report.totals is not None:
         console.print(totals_line(report.totals), soft_wrap=True)
     for violation in report.violations:

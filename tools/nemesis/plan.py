@@ -112,17 +112,18 @@ def possible(
 def draw_cycles(seed: int, count: int, kinds: Sequence[Kind]) -> tuple[Cycle, ...]:
     """Return the cycles of a seed; every kind comes once before any comes again."""
     assert kinds
+    # Two generators: fewer cycles of a seed are the beginning of more.
     rng = random.Random(f"nemesis-{seed}")  # noqa: S311 - a repeatable run is the point
+    kinds_rng = random.Random(f"nemesis-kinds-{seed}")  # noqa: S311
     order: list[Kind] = []
     while len(order) < count:
-        order += rng.sample(kinds, len(kinds))
+        order += kinds_rng.sample(kinds, len(kinds))
     return tuple(
         Cycle(
             number,
             kind,
             round(rng.uniform(*_range(kind)), 1),
             rng.random(),
-            # The last one is followed by the wait for full redundancy anyway.
             rng.random() < OVERLAP_SHARE,
         )
         for number, kind in enumerate(order[:count], 1)

@@ -137,11 +137,15 @@ def totals_line(totals: Totals) -> str:
 
 
 def table_of(faults: Sequence[Made]) -> Table:
-    """Return how long appends waited, by kind of fault."""
-    table = Table(title="seconds from a fault until appends went on", title_justify="left")
-    table.add_column("fault")
-    for heading in ("count", "next append p50", "max", "all resumed p50", "p99", "max", "longest"):
-        table.add_column(heading, justify="right")
+    """Return how long appends waited, by kind of fault.
+
+    "next" is the first acknowledgement of an append begun after the fault; "resumed" the longest
+    wait of any append that was under way or begun soon after; "longest" up to the next fault.
+    """
+    table = Table(title="seconds from a fault on", title_justify="left", box=None, pad_edge=False)
+    table.add_column("fault", no_wrap=True)
+    for heading in ("count", "next p50", "max", "resumed p50", "p99", "max", "longest"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, group in _groups(faults).items():
         following = [each.waits.next_s for each in group if each.waits.next_s is not None]
         resumed = [each.waits.resumed_s for each in group]
@@ -165,8 +169,8 @@ def _groups(faults: Sequence[Made]) -> Mapping[str, list[Made]]:
     groups: dict[str, list[Made]] = {}
     for kind in Kind:
         groups[kind.value] = [made for made in faults if made.kind is kind]
-    groups["a leader's death or stop"] = [made for made in faults if made.kind in LEADER_KINDS]
-    groups["a unit's death or stop"] = [made for made in faults if made.kind in UNIT_KINDS]
+    groups["all of leaders"] = [made for made in faults if made.kind in LEADER_KINDS]
+    groups["all of units"] = [made for made in faults if made.kind in UNIT_KINDS]
     return {name: group for name, group in groups.items() if group}
 
 
