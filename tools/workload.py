@@ -303,7 +303,7 @@ class Workload:
         """Follow until cancelled; begin again behind the trim mark when it is overtaken."""
         start = Offset(0)
         while not self._stopping.is_set():
-            followed = _Followed(self._recorder, self._name, start)
+            followed = Followed(self._recorder, self._name, start)
             try:
                 async for record in self._log.follow(start, on_lost="skip"):
                     followed.add(record)
@@ -315,7 +315,7 @@ class Workload:
                 followed.end()
 
 
-class _Followed:
+class Followed:
     """What one follow has given, recorded as scans that lie side by side."""
 
     def __init__(self, recorder: Recorder, client: str, start: Offset) -> None:
@@ -328,6 +328,7 @@ class _Followed:
         self.reached = self._begin
 
     def add(self, record: Record) -> None:
+        """Take down one record."""
         place = record.position
         self._items.append(((place.offset, place.index), key_of(record.data)))
         self.reached = (place.offset, place.index + 1)
@@ -335,6 +336,7 @@ class _Followed:
             self.end()
 
     def end(self) -> None:
+        """Record what has come since the last part."""
         self._recorder.keep(
             Scan(
                 self._invoked,

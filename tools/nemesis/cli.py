@@ -7,8 +7,8 @@ import secrets
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,15 @@ from .plan import DEFAULT_KINDS, Cycle, Kind, draw_cycles, possible
 from .report import Report, as_json, count, judge, table_of, totals_line
 from .run import Run, write_history
 
+KINDS_TEXT = "\n".join(
+    f"  {line}" for line in textwrap.wrap(", ".join(Kind), 90, break_on_hyphens=False)
+)
+
 EPILOG = f"""\
+\b
+Kinds of fault (kill: SIGKILL, stop: SIGSTOP for 2 to 10 s, restart: SIGTERM):
+{KINDS_TEXT}
+
 \b
 Examples:
   corfu nemesis                                   20 cycles, drawn from a random seed
@@ -58,13 +66,21 @@ class Wish:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--cycles", type=click.IntRange(1), default=20, show_default=True, metavar="N")
+@click.option(
+    "--cycles",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many faults to make, one after the other.",
+)
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Draws the faults.  [random]")
 @click.option(
     "--kind",
     "kinds",
     multiple=True,
     type=click.Choice([kind.value for kind in Kind]),
+    metavar="KIND",
     help="Only faults of this kind; may be given several times.  [default: all but replace]",
 )
 @click.option("--sequencers", type=int, default=3, show_default=True, metavar="N", help="Replicas.")
@@ -80,7 +96,14 @@ class Wish:
     show_default=True,
     help="What an acknowledged append has reached.",
 )
-@click.option("--clients", type=click.IntRange(1, 64), default=4, show_default=True, metavar="N")
+@click.option(
+    "--clients",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Processes that append, read, follow, fill and trim; every second one in call order.",
+)
 @click.option(
     "--base-port", type=click.IntRange(1, 65535), metavar="N", help="First UDP port.  [free ones]"
 )
@@ -147,6 +170,9 @@ def nemesis(
         spares=spares,
         sync=SyncMode(sync),
     )
+    if history is not None:
+        # Not found out only after an hour.
+        history.open("w").close()
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     wish = Wish(
         cycles=draw_cycles(seed, cycles, _kinds(kinds, shape)),
@@ -181,15 +207,15 @@ def _run_in(folder: Path | None, shape: Shape, wish: Wish) -> Report:
     if folder is not None:
         return _run(folder.absolute(), shape, wish)
     temporary = Path(tempfile.mkdtemp(prefix="corfu-nemesis-"))
-    with ExitStack() as cleaning:
-        # Also after Ctrl-C.
-        cleaning.callback(shutil.rmtree, temporary, ignore_errors=True)
+    try:
         report = _run(temporary, shape, wish)
-        if report.violations:
-            cleaning.pop_all()
-        else:
-            report = replace(report, kept=None)
-    return report
+    except (KeyboardInterrupt, CommandError):
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if report.violations:
+        return report
+    shutil.rmtree(temporary, ignore_errors=True)
+    return replace(report, kept=None)
 
 
 def _run(folder: Path, shape: Shape, wish: Wish) -> Report:

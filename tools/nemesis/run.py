@@ -229,8 +229,10 @@ class Run:
 
     def _measure(self) -> None:
         """Measure every fault again: appends that it delayed may have ended only now."""
-        ends = [hit.at for hit in self._hits[1:]] + [time.monotonic()]
-        self.faults = [self._made(hit, until) for hit, until in zip(self._hits, ends, strict=True)]
+        nexts = [hit.at for hit in self._hits[1:]]
+        ends = [*nexts, time.monotonic()]
+        # With no fault made there is an end too many.
+        self.faults = [self._made(hit, until) for hit, until in zip(self._hits, ends, strict=False)]
 
     async def _conclude(self) -> None:
         """Read the whole log, compare it with all units, and check the history."""
