@@ -16,7 +16,7 @@ from corfu.messages import GetStatus, Message, StatusIs
 from corfu.ports import UnansweredError
 from corfu.runtime.driver import Driver
 from corfu.runtime.udp import bind_udp
-from corfu.types import Address, Incarnation, RequestId
+from corfu.types import Address, ClusterId, Incarnation, RequestId
 
 from .failure import CommandError, Status
 from .health import Health, assess
@@ -28,6 +28,11 @@ class Asker:
     def __init__(self, driver: Driver, link: Link) -> None:
         self._driver = driver
         self._link = link
+
+    @property
+    def driver(self) -> Driver:
+        """What the procedures over ports ask with."""
+        return self._driver
 
     def new_request(self) -> RequestId:
         """Return the id for the next message."""
@@ -70,11 +75,13 @@ class Asker:
 
 
 @contextlib.asynccontextmanager
-async def asking(replicas: tuple[Address, ...]) -> AsyncIterator[Asker]:
+async def asking(
+    replicas: tuple[Address, ...], cluster: ClusterId | None = None
+) -> AsyncIterator[Asker]:
     """Open a socket from which these replicas, and the units of their cluster, can be asked."""
     datagrams = await bind_udp(_own_host(replicas), 0)
     link = Link(
-        cluster=None,
+        cluster=cluster,
         session=Incarnation(os.urandom(16)),
         settings=LinkSettings(),
         rng=random.Random(),  # noqa: S311 - jitter

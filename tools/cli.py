@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "sequencer": ".admin.sequencer:sequencer",
     "scrub": ".scrub:scrub",
     "simulate": ".sim.cli:simulate",
+    "nemesis": ".nemesis.cli:nemesis",
 }
 """Name of each command: the module of this package, and its object there."""
 

@@ -93,13 +93,13 @@ def _unit_problems(best: StatusIs, unit: UnitStatus) -> list[str]:
         return [f"{name} has never answered"]
     if not is_up(unit):
         return [f"{name} has been silent for {unit.heard_ms / 1000:.1f} s"]
+    # A spare is in no epoch before it gets a place, and none is made for it.
+    listed = any(each.id == unit.unit for each in best.layout.units)
     said = {
-        "has restarted and waits for a new epoch": unit.restarted,
+        "has restarted and waits for a new epoch": unit.restarted and listed,
         "holds records in doubt": unit.doubt,
         "takes no writes: it saw a conflict": unit.frozen,
-        # A spare is in no epoch before it gets a place.
-        f"is still in epoch {unit.epoch}": unit.epoch < best.layout.epoch
-        and any(each.id == unit.unit for each in best.layout.units),
+        f"is still in epoch {unit.epoch}": unit.epoch < best.layout.epoch and listed,
         f"has only {unit.free_bytes >> 20} MiB of free disk": unit.free_bytes < FREE_BYTES_MIN,
     }
     return [f"{name} {what}" for what, holds in said.items() if holds]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
+from corfu.tools.workload import WorkloadOptions
 from corfu.types import SyncMode
 
 
@@ -45,9 +46,6 @@ class Options:
     trim_share: float = 0.2
     """How often such a client, when it is its turn to trim, does."""
 
-    trims_count: bool = False
-    """Trims wait for what the units free."""
-
     fault_gap_s: float = 0.7
     kinds: tuple[str, ...] = (
         "kill",
@@ -80,6 +78,21 @@ class Options:
     datagram_bytes_max: int = 1200
     window_offsets_min: int = 32
     snapshot_slots: int = 64
+
+    @property
+    def workload(self) -> WorkloadOptions:
+        """What each client does."""
+        return WorkloadOptions(
+            appenders=self.appenders,
+            append_gap_s=self.append_gap_s,
+            read_gap_s=self.read_gap_s,
+            append_timeout_s=self.append_timeout_s,
+            record_bytes_max=self.record_bytes_max,
+            large_share=self.large_share,
+            large_bytes_max=self.large_bytes_max,
+            trim_clients=self.trim_clients,
+            trim_share=self.trim_share,
+        )
 
 
 CALM = NetworkSettings()
@@ -129,7 +142,6 @@ def draw(seed: int) -> Options:
         # Trims in nearly every rebuild and failover of the seed.
         trim_clients=1.0 if trims_much else 0.4,
         trim_share=0.9 if trims_much else 0.2,
-        trims_count=trims_much,
     )
     return _with_rot(seed, options)
 

@@ -118,6 +118,13 @@ def test_assess_of_a_unit_in_trouble_names_it() -> None:
         assert "storage unit 1" in problems[0]
 
 
+def test_assess_of_a_spare_that_was_in_an_epoch_before_finds_nothing() -> None:
+    """It has restarted, and no epoch is made for it before it gets a place."""
+    spare = replace(_unit(UNITS[0]), unit=UnitId(3), restarted=True, epoch=Epoch(2))
+    answer = replace(HEALTHY[0], units=(*HEALTHY[0].units, spare))
+    assert assess(ASKED, [answer, *HEALTHY[1:]]).problems == ()
+
+
 def test_assess_of_short_chains_and_lost_offsets_says_so() -> None:
     short = replace(LAYOUT, segments=(Segment(Offset(0), None, ((UnitId(1),),)),))
     answer = replace(HEALTHY[0], layout=short, pending_epoch=Epoch(5))
