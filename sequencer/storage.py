@@ -57,7 +57,7 @@ _BALLOT = struct.Struct(">QQ")
 _NO_ID = bytes(16)
 _NO_SLOT = Slot(0)
 _SNAPSHOT_MAGIC = b"CORFUSNP"
-_SNAPSHOT_VERSION = 1
+_SNAPSHOT_VERSION = 2
 _SNAPSHOT = struct.Struct("<8sHQQ")
 
 

@@ -47,6 +47,7 @@ from corfu.messages.sequencer import (
     GetStatus,
     GetTail,
     GetToken,
+    GoalIs,
     Grant,
     LayoutIs,
     NotLeader,
@@ -56,6 +57,7 @@ from corfu.messages.sequencer import (
     Rejected,
     Rejection,
     ReplicaStatus,
+    SetGoal,
     StatusIs,
     TailIs,
     Trim,
@@ -134,6 +136,8 @@ SequencerMessage = (
     | TrimReached
     | GetStatus
     | StatusIs
+    | SetGoal
+    | GoalIs
 )
 PaxosMessage = (
     PreVote
@@ -195,6 +199,8 @@ KINDS: dict[int, type[Message]] = {
     75: TrimReached,
     76: GetStatus,
     77: StatusIs,
+    80: SetGoal,
+    81: GoalIs,
     96: PreVote,
     97: PreVoted,
     98: Prepare,
@@ -214,6 +220,7 @@ REPLIES: frozenset[type[Message]] = frozenset(
         *(Written, AlreadyWritten, Filled, NotWritten, Entries, WrongEpoch, Refused),
         *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, RebuildDone, Pong),
         *(Grant, TailIs, LayoutIs, NotLeader, Rejected, Registered, TrimReached, StatusIs),
+        GoalIs,
     }
 )
 """Messages that answer a request: they complete the ask with the same request id.
@@ -244,6 +251,7 @@ __all__ = [
     "GetStatus",
     "GetTail",
     "GetToken",
+    "GoalIs",
     "Grant",
     "Heartbeat",
     "HeartbeatAck",
@@ -286,6 +294,7 @@ __all__ = [
     "Seal",
     "Sealed",
     "SequencerMessage",
+    "SetGoal",
     "SilentUnit",
     "StatusIs",
     "TailIs",

@@ -74,6 +74,8 @@ def _answer(replica: int, *, granting: bool = False) -> StatusIs:
         1,
         2,
         (),
+        (),
+        (),
     )
 
 
