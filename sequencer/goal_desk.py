@@ -153,11 +153,10 @@ class GoalDesk:
         state = self._context.state
         for record in reversed(state.goals):
             other = record.goal
-            if record.status is GoalStatus.CANCELLED or other.kind is not goal.kind:
+            if record.status is GoalStatus.CANCELLED:
                 continue
-            # Of a replacement it is enough to say who was to go.
-            if goal.kind in _DRAINS and goal.units[:1] == other.units[:1]:
-                return record
-            if other.same_wish(goal):
+            # It is enough to say who was to go, whoever was to come.
+            both_drain = goal.kind in _DRAINS and other.kind in _DRAINS
+            if other.same_wish(goal) or (both_drain and goal.units[:1] == other.units[:1]):
                 return record
         return None

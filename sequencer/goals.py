@@ -91,28 +91,38 @@ def _unfit(state: State, goal: Goal) -> str | None:
     if unknown:
         return f"unit {unknown[0]} is not known"
     match goal.kind:
-        case GoalKind.REPLACE_UNIT | GoalKind.ADD_CHAIN:
-            comers = goal.units[1:] if goal.kind is GoalKind.REPLACE_UNIT else goal.units
-            for id_ in comers:
-                if id_ in listed:
-                    return f"unit {id_} is no spare: it stands in the layout"
-                if id_ in state.drained:
-                    return f"unit {id_} is drained: undo that first"
-            if goal.kind is GoalKind.ADD_CHAIN and len(goal.units) < state.active.min_replicas:
-                return f"a chain has at least {state.active.min_replicas} units"
+        case GoalKind.REPLACE_UNIT:
+            return _unfit_spares(state, goal.units[1:])
+        case GoalKind.ADD_CHAIN:
+            least, most = state.active.min_replicas, state.wanted_replicas
+            if not least <= len(goal.units) <= most:
+                return f"a chain has at least {least} units here, and at most {most}"
+            return _unfit_spares(state, goal.units)
         case GoalKind.ABANDON_CHAIN:
-            missing = [id_ for id_ in goal.units if id_ not in listed]
-            if missing:
-                return f"unit {missing[0]} stands in no chain"
-            # A unit that is merely dead is left out by itself, and nothing is lost.
-            if not any(
-                chain and {*chain} <= {*goal.units}
-                for segment in state.active.segments
-                for chain in segment.chains
-            ):
-                return "no chain is made of nothing but these units"
+            return _unfit_to_abandon(state, goal.units)
         case _:
-            pass
+            return None
+
+
+def _unfit_spares(state: State, comers: tuple[UnitId, ...]) -> str | None:
+    listed = {unit.id for unit in state.active.units}
+    for id_ in comers:
+        if id_ in listed:
+            return f"unit {id_} is no spare: it stands in the layout"
+        if id_ in state.drained:
+            return f"unit {id_} is drained: undo that first"
+    return None
+
+
+def _unfit_to_abandon(state: State, gone: tuple[UnitId, ...]) -> str | None:
+    listed = {unit.id for unit in state.active.units}
+    for id_ in gone:
+        if id_ not in listed:
+            return f"unit {id_} stands in no chain"
+    chains = (chain for segment in state.active.segments for chain in segment.chains)
+    # A unit that is merely dead is left out by itself, and nothing is lost.
+    if not any(chain and {*chain} <= {*gone} for chain in chains):
+        return "no chain is made of nothing but these units"
     return None
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import random
+from collections.abc import AsyncIterator
 
 from corfu.config import LinkSettings
 from corfu.link import Link
 from corfu.messages import GetStatus, StatusIs
-from corfu.ports import UnansweredError
+from corfu.ports import Network, UnansweredError
 from corfu.runtime.driver import Driver
 from corfu.runtime.udp import bind_udp
 from corfu.types import Address, Incarnation
 
 
-async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
-    """Return what each replica that answers within `budget_s` says of the cluster."""
+@contextlib.asynccontextmanager
+async def endpoint(replicas: tuple[Address, ...]) -> AsyncIterator[Driver]:
+    """Yield a socket of our own and what it takes to ask over it; its link knows no cluster yet."""
     datagrams = await bind_udp(_own_host(replicas), 0)
     link = Link(
         cluster=None,
@@ -34,10 +37,23 @@ async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[S
     )
     driver.start()
     try:
-        answers = await asyncio.gather(*(_ask(driver, to, budget_s) for to in replicas))
+        yield driver
     finally:
         driver.stop()
         await datagrams.wait_closed()
+
+
+async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
+    """Return what each replica that answers within `budget_s` says of the cluster."""
+    async with endpoint(replicas) as driver:
+        return await statuses(driver, replicas, budget_s)
+
+
+async def statuses(
+    network: Network, replicas: tuple[Address, ...], budget_s: float
+) -> list[StatusIs]:
+    """Return what each replica that answers within `budget_s` says of the cluster."""
+    answers = await asyncio.gather(*(_ask(network, to, budget_s) for to in replicas))
     return [answer for answer in answers if answer is not None]
 
 
@@ -49,9 +65,9 @@ def _own_host(replicas: tuple[Address, ...]) -> str:
     return "::" if ipv6 else "0.0.0.0"  # noqa: S104 - which interface, the kernel knows
 
 
-async def _ask(driver: Driver, to: Address, budget_s: float) -> StatusIs | None:
+async def _ask(network: Network, to: Address, budget_s: float) -> StatusIs | None:
     try:
-        answer = await driver.ask(to, GetStatus(driver.new_request()), budget_s)
+        answer = await network.ask(to, GetStatus(network.new_request()), budget_s)
     except UnansweredError:
         return None
     return answer if isinstance(answer, StatusIs) else None

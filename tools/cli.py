@@ -26,6 +26,8 @@ COMMANDS: dict[str, str] = {
     "trim": ".data:trim",
     "fill": ".data:fill",
     "status": ".status:status",
+    "unit": ".admin.unit:unit",
+    "chain": ".admin.chain:chain",
     "simulate": ".sim.cli:simulate",
 }
 """Name of each command: the module of this package, and its object there."""

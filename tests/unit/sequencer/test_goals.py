@@ -54,6 +54,7 @@ def test_goal_stated_twice_is_one() -> None:
         (GoalKind.REPLACE_UNIT, (1, 5), "unit 5 is not known"),
         (GoalKind.ADD_CHAIN, (7, 1), "unit 1 is no spare"),
         (GoalKind.ADD_CHAIN, (7,), "at least 2 units"),
+        (GoalKind.ADD_CHAIN, (7, 8, 9), "at most 2"),
         (GoalKind.ABANDON_CHAIN, (1, 7), "unit 7 stands in no chain"),
         (GoalKind.ABANDON_CHAIN, (1, 3), "no chain is made of nothing but these"),
         (GoalKind.REPLACE_REPLICA, (), "not known here"),

@@ -1,0 +1,1 @@
+"""Administration: the commands that look at a running cluster and change it."""
