@@ -23,7 +23,8 @@ from corfu.tools.connection import cluster_option, output_option, run, timeout_o
 from corfu.tools.failure import CommandError, Status
 from corfu.types import ClusterId, GoalId, UnitId
 
-from .goals import newest_status, progress, set_goal, watch
+from .goal_text import goal_as_json, progress
+from .goals import newest_status, set_goal, watch
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -194,15 +195,4 @@ def _as_json(plan: GoalIs, record: GoalRecord | None) -> dict[str, object]:
         "reason": plan.reason or None,
         "steps": list(plan.steps),
         "goal": None if record is None else goal_as_json(record),
-    }
-
-
-def goal_as_json(record: GoalRecord) -> dict[str, object]:
-    """Return what `-o json` prints of a goal."""
-    return {
-        "id": record.goal.id.hex(),
-        "kind": record.goal.kind.name.lower(),
-        "units": list(record.goal.units),
-        "status": record.status.name.lower(),
-        "detail": record.detail or None,
     }

@@ -69,14 +69,3 @@ async def watch(
         elif cluster.endpoint.now() - heard_at >= patience_s:
             raise UnavailableError("no replica that knows of it answers any more", "unknown")
         await cluster.endpoint.sleep(_LOOK_S)
-
-
-def progress(status: StatusIs) -> str:
-    """Return in a few words what the cluster is at."""
-    if status.pending_epoch is not None:
-        return f"epoch {status.pending_epoch} is being made"
-    for each in status.rebuilds:
-        if each.reached < each.end:
-            percent = 100 * (each.reached - each.start) // (each.end - each.start)
-            return f"unit {each.unit} gets old entries: {percent} %"
-    return f"epoch {status.layout.epoch}: waits for the next change of the layout"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import dataclass, field
 
@@ -61,6 +62,10 @@ class Options:
         "wipe",
         "cut_between_units",
     )
+    goals: tuple[str, ...] = ()
+    """What an operator asks for meanwhile: drain, replace, add_chain, abandon."""
+
+    goal_gap_s: float = 1.5
     network: NetworkSettings = field(default_factory=NetworkSettings)
     latency: DiskLatency = field(default_factory=DiskLatency)
     sync: SyncMode = SyncMode.ALWAYS
@@ -73,6 +78,8 @@ class Options:
 
 
 CALM = NetworkSettings()
+
+GOALS = ("drain", "replace", "add_chain", "abandon")
 
 
 def draw(seed: int) -> Options:
@@ -90,7 +97,7 @@ def draw(seed: int) -> Options:
     )
     every = Options().kinds
     kinds = every if rng.random() < 0.5 else tuple(rng.sample(every, rng.randint(1, 4)))
-    return Options(
+    options = Options(
         replicas=rng.choice((1, 3, 3, 3, 5)),
         chains=rng.choice((1, 2, 2, 3)),
         units_per_chain=rng.choice((1, 2, 3, 3)),
@@ -110,4 +117,22 @@ def draw(seed: int) -> Options:
         snapshot_slots=rng.choice((8, 64, 1000)),
         change_gap_s=rng.choice((0.5, 3.0, 10.0)),
         boot_grace_s=rng.choice((3.0, 30.0)),
+    )
+    # Drawn apart: a seed without goals stays what it was before there were any.
+    rng = random.Random(f"goals-{seed}")  # noqa: S311
+    if rng.random() < 0.75:
+        return options
+    return with_goals(options, seed, tuple(rng.sample(GOALS, rng.randint(1, len(GOALS)))))
+
+
+def with_goals(options: Options, seed: int, goals: tuple[str, ...]) -> Options:
+    """Return the options with an operator who asks for such goals, and spares to reach them."""
+    rng = random.Random(f"spares-{seed}")  # noqa: S311
+    spares = options.spares + rng.randint(1, options.units_per_chain + 1)
+    return dataclasses.replace(
+        options,
+        goals=goals,
+        spares=spares,
+        goal_gap_s=rng.choice((0.5, 1.5, 3.0)),
+        settle_s=3 * options.settle_s,
     )

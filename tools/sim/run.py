@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from corfu.client.log import LogClient
 from corfu.errors import LostError, TrimmedError
+from corfu.goals import GoalStatus
 from corfu.messages import Inspect, Inspected, InspectedOffset
 from corfu.runtime.driver import Driver
 from corfu.sequencer.process import ReplicaProcess
@@ -16,6 +17,7 @@ from corfu.tools.check import CheckOptions, check
 from corfu.tools.history import FinalLog
 from corfu.tools.sim.faults import Nemesis
 from corfu.tools.sim.loop import SimulationError
+from corfu.tools.sim.operator import Operator
 from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.records import key_of
 from corfu.tools.sim.workload import Recorder, Workload
@@ -86,6 +88,9 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
         workloads.append((workload, group.run(_start, workload.run(), f"c{number}")))
     nemesis = Nemesis(world)
     nemesis.begin()
+    operator = Operator(world) if options.goals else None
+    if operator is not None:
+        operator.begin()
     ends = loop.time() + options.seconds
     while loop.time() < ends:
         await asyncio.sleep(0.25)
@@ -93,6 +98,8 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
     await nemesis.heal()
     try:
         async with asyncio.timeout(options.settle_s):
+            if operator is not None:
+                await operator.finish()
             for workload, _task in workloads:
                 workload.end()
             await asyncio.gather(*(task for _, task in workloads))
@@ -104,7 +111,9 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
         pending = ", ".join([*world.loop.pending(), _lacking(world) or "all redundant"])
         raise RuleBroken(f"liveness: not settled in {options.settle_s} s: {pending}") from None
     _compare_replicas(world)
-    violations = check(recorder.history, final, options=CheckOptions(allow_lost_unshown=True))
+    gone = () if operator is None else operator.lost_chains()
+    known = CheckOptions(allow_lost_unshown=True, lost_chains=gone)
+    violations = check(recorder.history, final, options=known)
     if violations:
         raise RuleBroken("; ".join(str(violation) for violation in violations[:5]))
 
@@ -183,11 +192,16 @@ def _lacking(world: World) -> str | None:
     width, layout = world.options.units_per_chain, state.active
     if state.intent is not None:
         return "an intent is pending"
-    if len(layout.open_segment.chains) < world.options.chains:
+    if any(record.status is GoalStatus.ACTIVE for record in state.goals):
+        return "a goal is not reached"
+    if drained := [unit.id for unit in layout.units if unit.id in state.drained]:
+        return f"units {drained} are drained"
+    if len(layout.open_segment.chains) < state.wanted_chains:
         return f"{len(layout.open_segment.chains)} open chains"
     for segment in layout.segments:
         for chain in segment.chains:
-            if len(chain) < width:
+            # What was abandoned is nobody's any more: the checker is told of it.
+            if len(chain) < width and (chain or not world.options.goals):
                 return f"chain {chain} of the segment at {segment.start}"
     return None
 
