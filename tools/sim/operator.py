@@ -21,7 +21,7 @@ from corfu.storage_units.process import UnitProcess
 from corfu.tools.admin.goals import set_goal, watch
 from corfu.tools.check import LostChain
 from corfu.tools.sim.world import RuleBroken, World
-from corfu.types import GoalId, UnitId
+from corfu.types import GoalId, Offset, UnitId
 
 _COMMAND_S = 4.0
 _PATIENCE_S = 20.0
@@ -71,35 +71,32 @@ class Operator:
 
     def lost_chains(self) -> tuple[LostChain, ...]:
         """Return what may be lost, by the layout; all of it was given up in this run."""
-        found: list[LostChain] = []
-        for segment in self._state().active.segments:
-            for index, chain in enumerate(segment.chains):
-                if chain:
-                    continue
-                assert segment.end is not None
-                since = self._given_up_at(segment.start, segment.end, len(segment.chains), index)
-                if since is None:
-                    raise RuleBroken(
-                        f"chain {index} of [{segment.start}, {segment.end}) is lost, and no "
-                        "operator gave it up"
-                    )
-                found.append(
-                    LostChain(segment.start, segment.end, len(segment.chains), index, since)
-                )
-        return tuple(found)
+        return tuple(
+            lost
+            for segment in self._state().active.segments
+            for index, chain in enumerate(segment.chains)
+            if not chain and segment.end is not None
+            for lost in self._given_up(segment.start, segment.end, len(segment.chains), index)
+        )
 
-    def _given_up_at(self, start: int, end: int, chains: int, index: int) -> float | None:
-        """Return when the disks went of a chain that is empty now in `[start, end)`."""
-        for since, units, layout in self._gone:
-            for segment in layout.segments:
-                if len(segment.chains) != chains or segment.start > start:
-                    continue
-                if segment.end is not None and segment.end < end:
-                    continue
-                chain = {*segment.chains[index]}
-                if chain and chain <= units:
-                    return since
-        return None
+    def _given_up(self, start: Offset, end: Offset, chains: int, index: int) -> list[LostChain]:
+        """Return what was given up of a chain that is empty now, in the pieces of those days."""
+        found: list[LostChain] = []
+        while start < end:
+            given_up = [
+                (since, layout.segment_of(start).end)
+                for since, units, layout in self._gone
+                if len(layout.segment_of(start).chains) == chains
+                and {*layout.segment_of(start).chains[index]} <= units
+                and layout.segment_of(start).chains[index]
+            ]
+            if not given_up:
+                raise RuleBroken(f"chain {index} of [{start}, {end}) is lost, given up by nobody")
+            since, until = given_up[0]
+            until = end if until is None else min(until, end)
+            found.append(LostChain(start, until, chains, index, since))
+            start = until
+        return found
 
     # The commands.
 
