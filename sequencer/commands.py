@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from corfu import schema
 from corfu.errors import WireError
+from corfu.goals import Goal
 from corfu.layout import Leader, Unit
-from corfu.types import Ballot, Epoch, Incarnation, Offset, Range, UnitId
+from corfu.types import Ballot, Epoch, GoalId, Incarnation, Offset, Range, UnitId
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,22 @@ class RecordRebuilt:
     chain: int
 
 
+@dataclass(frozen=True, slots=True)
+class AddGoal:
+    """State a goal. One whose id is known already changes nothing."""
+
+    goal: Goal
+
+
+@dataclass(frozen=True, slots=True)
+class EndGoal:
+    """A goal is `done`, as the state shows; or, not `done`, it is lifted, with what it changed."""
+
+    id: GoalId
+    done: bool
+    detail: str
+
+
 Command = (
     Noop
     | ReserveOffsets
@@ -132,6 +149,8 @@ Command = (
     | RegisterUnit
     | DeclareLost
     | RecordRebuilt
+    | AddGoal
+    | EndGoal
 )
 
 KINDS: dict[int, type[Command]] = {
@@ -144,6 +163,8 @@ KINDS: dict[int, type[Command]] = {
     6: RegisterUnit,
     7: DeclareLost,
     8: RecordRebuilt,
+    9: AddGoal,
+    10: EndGoal,
 }
 KIND_OF: dict[type[Command], int] = {command: number for number, command in KINDS.items()}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from corfu.link import Link
-from corfu.messages import Trim
+from corfu.messages import SetGoal, Trim
 from corfu.ports import Datagrams, Disk, DiskWorker
 from corfu.runtime.driver import Driver
 from corfu.types import Address, Ballot, Incarnation, ReplicaId
@@ -182,6 +182,11 @@ class ReplicaProcess:
         """A client asks to trim."""
         if self._term is not None:
             self._term.trim(request, sender)
+
+    def set_goal(self, request: SetGoal, sender: Address) -> None:
+        """An operator states a goal."""
+        if self._term is not None:
+            self._term.set_goal(request, sender)
 
     def alarm(self, text: str) -> None:
         """Tell the operator."""

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "layout": ".admin.layout:layout",
     "sequencer": ".admin.sequencer:sequencer",
     "scrub": ".scrub:scrub",
+    "chain": ".admin.chain:chain",
     "simulate": ".sim.cli:simulate",
     "nemesis": ".nemesis.cli:nemesis",
 }

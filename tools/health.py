@@ -66,6 +66,7 @@ def assess(asked: Sequence[Address], answers: Sequence[StatusIs]) -> Health:
             for each in best.rebuilds
         ),
         *(f"lost: {_range(lost)}" for lost in best.lost),
+        *_abandoned(best),
     ]
     return Health(best, leader, replicas, tuple(problems))
 
@@ -121,6 +122,18 @@ def _short_chains(best: StatusIs) -> list[str]:
 def percent(done: int, all_: int) -> int:
     """Return how many of a hundred are done, rounded down: 100 only when all is."""
     return 100 * done // all_ if all_ else 100
+
+
+def _abandoned(best: StatusIs) -> list[str]:
+    """Return what was lost with chains that were abandoned, as far as it is not trimmed."""
+    return [
+        f"lost: {_range(Range(max(segment.start, best.trim_mark), segment.end))}, those of chain "
+        f"{number} of {len(segment.chains)}, which was abandoned"
+        for segment in best.layout.segments
+        if segment.end is not None and segment.end > best.trim_mark
+        for number, chain in enumerate(segment.chains)
+        if not chain
+    ]
 
 
 def _range(offsets: Range) -> str:

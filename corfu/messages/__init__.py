@@ -49,6 +49,7 @@ from corfu.messages.sequencer import (
     GetStatus,
     GetTail,
     GetToken,
+    GoalIs,
     Grant,
     HistoryIs,
     HolesAre,
@@ -61,6 +62,7 @@ from corfu.messages.sequencer import (
     Rejection,
     ReplicaRole,
     ReplicaStatus,
+    SetGoal,
     StatusIs,
     TailIs,
     TailSample,
@@ -148,6 +150,8 @@ SequencerMessage = (
     | HolesAre
     | GetHistory
     | HistoryIs
+    | SetGoal
+    | GoalIs
 )
 PaxosMessage = (
     PreVote
@@ -215,6 +219,8 @@ KINDS: dict[int, type[Message]] = {
     79: HolesAre,
     84: GetHistory,
     85: HistoryIs,
+    80: SetGoal,
+    81: GoalIs,
     96: PreVote,
     97: PreVoted,
     98: Prepare,
@@ -235,6 +241,7 @@ REPLIES: frozenset[type[Message]] = frozenset(
         *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, RebuildDone, ScrubIs, Pong),
         *(Grant, TailIs, LayoutIs, NotLeader, Rejected, Registered, TrimReached, StatusIs),
         *(HolesAre, HistoryIs),
+        GoalIs,
     }
 )
 """Messages that answer a request: they complete the ask with the same request id.
@@ -267,6 +274,7 @@ __all__ = [
     "GetStatus",
     "GetTail",
     "GetToken",
+    "GoalIs",
     "Grant",
     "Heartbeat",
     "HeartbeatAck",
@@ -314,6 +322,7 @@ __all__ = [
     "Seal",
     "Sealed",
     "SequencerMessage",
+    "SetGoal",
     "SilentUnit",
     "StatusIs",
     "TailIs",

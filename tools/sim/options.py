@@ -67,6 +67,10 @@ class Options:
         "cut_between_units",
         "rot",
     )
+    goals: tuple[str, ...] = ()
+    """What an operator asks for meanwhile: drain, replace, add_chain, abandon."""
+
+    goal_gap_s: float = 1.5
     network: NetworkSettings = field(default_factory=NetworkSettings)
     latency: DiskLatency = field(default_factory=DiskLatency)
     sync: SyncMode = SyncMode.ALWAYS
@@ -99,6 +103,7 @@ CALM = NetworkSettings()
 
 ROT_SHARE = 0.35
 """Share of the seeds in which disks rot."""
+GOALS = ("drain", "replace", "add_chain", "abandon")
 
 
 def draw(seed: int) -> Options:
@@ -143,7 +148,7 @@ def draw(seed: int) -> Options:
         trim_clients=1.0 if trims_much else 0.4,
         trim_share=0.9 if trims_much else 0.2,
     )
-    return _with_rot(seed, options)
+    return _with_goals(seed, _with_rot(seed, options))
 
 
 def _with_rot(seed: int, options: Options) -> Options:
@@ -157,4 +162,25 @@ def _with_rot(seed: int, options: Options) -> Options:
         kinds=(*options.kinds, *["rot"] * max(1, len(options.kinds) // 4)),
         unit_cache_bytes=rng.choice((0, 64 << 10, 64 << 20)),
         scrub_rest_s=rng.choice((1.0, 3600.0)),
+    )
+
+
+def _with_goals(seed: int, options: Options) -> Options:
+    # Drawn apart: a seed without goals stays what it was before there were any.
+    rng = random.Random(f"goals-{seed}")  # noqa: S311
+    if rng.random() < 0.75:
+        return options
+    return with_goals(options, seed, tuple(rng.sample(GOALS, rng.randint(1, len(GOALS)))))
+
+
+def with_goals(options: Options, seed: int, goals: tuple[str, ...]) -> Options:
+    """Return the options with an operator who asks for such goals, and spares to reach them."""
+    rng = random.Random(f"spares-{seed}")  # noqa: S311
+    spares = options.spares + rng.randint(1, options.units_per_chain + 1)
+    return replace(
+        options,
+        goals=goals,
+        spares=spares,
+        goal_gap_s=rng.choice((0.5, 1.5, 3.0)),
+        settle_s=3 * options.settle_s,
     )

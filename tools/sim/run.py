@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
 from corfu.client.log import LogClient
+from corfu.goals import GoalStatus
 from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.state import State as ReplicaState
 from corfu.storage_units.process import UnitProcess
@@ -15,6 +16,7 @@ from corfu.tools.final_read import FinalLogError, compare_units, read_whole
 from corfu.tools.history import FinalLog, Operation
 from corfu.tools.sim.faults import Nemesis
 from corfu.tools.sim.loop import SimulationError
+from corfu.tools.sim.operator import Operator
 from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.rot import Rotten
 from corfu.tools.sim.world import RuleBroken, World
@@ -88,6 +90,9 @@ async def _run(
         workloads.append((workload, group.run(_start, workload.run(), f"c{number}")))
     nemesis = Nemesis(world)
     nemesis.begin()
+    operator = Operator(world) if options.goals else None
+    if operator is not None:
+        operator.begin()
     ends = loop.time() + options.seconds
     while loop.time() < ends:
         await asyncio.sleep(0.25)
@@ -95,6 +100,8 @@ async def _run(
     await nemesis.heal()
     try:
         async with asyncio.timeout(options.settle_s):
+            if operator is not None:
+                await operator.finish()
             for workload, _task in workloads:
                 workload.end()
             await asyncio.gather(*(task for _, task in workloads))
@@ -106,7 +113,9 @@ async def _run(
         pending = ", ".join([*world.loop.pending(), lacking, *nemesis.rotten.left()])
         raise RuleBroken(f"liveness: not settled in {options.settle_s} s: {pending}") from None
     _compare_replicas(world)
-    violations = check(history, final, options=CheckOptions(allow_lost_unshown=True))
+    gone = () if operator is None else operator.lost_chains()
+    known = CheckOptions(allow_lost_unshown=True, lost_chains=gone)
+    violations = check(history, final, options=known)
     if violations:
         raise RuleBroken("; ".join(str(violation) for violation in violations[:5]))
 
@@ -145,14 +154,19 @@ def _lacking(world: World) -> str | None:
     width, layout = world.options.units_per_chain, state.active
     if state.intent is not None:
         return "an intent is pending"
-    if len(layout.open_segment.chains) < world.options.chains:
+    if any(record.status is GoalStatus.ACTIVE for record in state.goals):
+        return "a goal is not reached"
+    if drained := [unit.id for unit in layout.units if unit.id in state.drained]:
+        return f"units {drained} are drained"
+    if len(layout.open_segment.chains) < state.wanted_chains:
         return f"{len(layout.open_segment.chains)} open chains"
     for host in world.units:
         if isinstance(host.process, UnitProcess) and not host.process.serves:
             return f"{host.name} waits to be dropped"
     for segment in layout.segments:
         for chain in segment.chains:
-            if len(chain) < width:
+            # What was abandoned is nobody's any more: the checker is told of it.
+            if len(chain) < width and (chain or not world.options.goals):
                 return f"chain {chain} of the segment at {segment.start}"
     return None
 

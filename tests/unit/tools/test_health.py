@@ -82,6 +82,8 @@ def _answer(replica: int, *, granting: bool = False) -> StatusIs:
         1,
         2,
         (),
+        (),
+        (),
     )
 
 

@@ -104,6 +104,8 @@ STATUS = StatusIs(
     wanted_chains=2,
     wanted_replicas=3,
     rebuilds=(),
+    goals=(),
+    drained=(),
 )
 
 
