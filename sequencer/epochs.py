@@ -67,6 +67,10 @@ class EpochMaker:
             # No intent before all answer, or epochs storm.
             if not await self._for_all(units, self._probe, "reached"):
                 continue
+            # That took its time. What is given up cannot be taken back, so it is looked at last:
+            # a unit that answers by now is not gone.
+            if self.plan()[1].abandoned != proposal.abandoned:
+                continue
             outcome = await context.decide(proposal)
             intent = context.state.intent
             if not outcome.accepted or intent is None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from corfu.goals import Goal, GoalKind
+from corfu.goals import Goal, GoalKind, GoalStatus
 from corfu.layout import Layout, Leader, Segment
 from corfu.types import Offset, UnitId
 
-from .commands import ActivateLayout, AddGoal, CloseUntil, RecordRebuilt, SealedUnit
-from .goals import reached
+from .commands import ActivateLayout, AddGoal, CloseUntil, EndGoal, RecordRebuilt, SealedUnit
+from .goals import active_goals, goal_record, reached
 from .machine import apply
 from .planning import changes, plan, rebuilds
 from .state import State
@@ -42,7 +42,8 @@ def foresee(state: State, survey: Survey, goal: Goal, leader: Leader) -> Foresee
     if refusal is not None:
         return Foreseen(refusal, ())
     end, steps = _run_ahead(wished, survey, leader)
-    if not reached(end, goal):
+    record = goal_record(end, goal.id)
+    if record is None or record.status is not GoalStatus.DONE:
         return Foreseen(_why_stuck(state, survey, end, goal), steps)
     return Foreseen(None, (*steps, *_afterwards(state, goal)))
 
@@ -102,6 +103,7 @@ def _abandon_refusal(state: State, survey: Survey, goal: Goal) -> str | None:
 def _run_ahead(state: State, survey: Survey, leader: Leader) -> tuple[State, tuple[str, ...]]:
     """Make epochs and rebuild until nothing changes; returns the last state, and what happened."""
     steps: list[str] = []
+    state = _end_reached(state)
     for _ in range(_EPOCHS_MAX):
         state, copied = _rebuild_all(state, survey)
         steps += copied
@@ -120,7 +122,16 @@ def _run_ahead(state: State, survey: Survey, leader: Leader) -> tuple[State, tup
         if not outcome.accepted:
             break
         steps += _told(before, state)
+        state = _end_reached(state)
     return state, tuple(steps)
+
+
+def _end_reached(state: State) -> State:
+    """Return the state with every goal ended that is reached, as a leader does at once."""
+    for goal in active_goals(state, *GoalKind):
+        if reached(state, goal):
+            state, _ = apply(state, EndGoal(goal.id, done=True, detail=""))
+    return state
 
 
 def _rebuild_all(state: State, survey: Survey) -> tuple[State, list[str]]:

@@ -177,7 +177,7 @@ def reached(state: State, goal: Goal) -> bool:
         case GoalKind.ADD_CHAIN:
             return len(state.active.open_segment.chains) >= state.wanted_chains
         case GoalKind.ABANDON_CHAIN:
-            return not _abandoned_keys(state, goal)
+            return not _still_listed(state, goal)
         case GoalKind.REPLACE_REPLICA:
             return False
 
@@ -206,20 +206,24 @@ def _is_needed(state: State, record: GoalRecord) -> bool:
 # What planning asks.
 
 
-def abandoned_units(state: State) -> tuple[UnitId, ...]:
-    """Return the units of the active layout that are given up by an operator's word."""
+def abandoned_units(state: State, answering: frozenset[UnitId]) -> tuple[UnitId, ...]:
+    """Return the units of the active layout that are given up by an operator's word.
+
+    One that answers after all is not gone, whatever the operator said.
+    """
     return tuple(
         sorted(
             {
                 id_
                 for goal in active_goals(state, GoalKind.ABANDON_CHAIN)
-                for id_ in _abandoned_keys(state, goal)
+                for id_ in _still_listed(state, goal)
+                if id_ not in answering
             }
         )
     )
 
 
-def _abandoned_keys(state: State, goal: Goal) -> set[UnitId]:
+def _still_listed(state: State, goal: Goal) -> set[UnitId]:
     return {unit.id for unit in state.active.units} & {*goal.units}
 
 

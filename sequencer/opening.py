@@ -25,10 +25,12 @@ class Opening:
         self._survey = survey
         self._below = below
         self._opened = [list(chain) for chain in below[-1]]
-        self._abandoned = frozenset(abandoned_units(state))
+        self._abandoned = frozenset(abandoned_units(state, survey.answering))
         kept = {id_ for chains in below for chain in chains for id_ in chain}
-        # A unit that is given up may already answer as a new incarnation.
-        barred = kept | self._abandoned | {*state.drained}
+        # A unit that is given up may answer as a new incarnation at any time. It must not stand in
+        # the layout again before the goal has ended, or the goal would be about that one.
+        given_up = {id_ for g in active_goals(state, GoalKind.ABANDON_CHAIN) for id_ in g.units}
+        barred = kept | given_up | {*state.drained}
         left = [spare.id for spare in survey.spares if spare.id not in barred]
         self._joined = frozenset(left)
         self._stand_ins = stand_ins(state)

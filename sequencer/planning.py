@@ -42,7 +42,7 @@ class Rebuilding:
 def plan(state: State, survey: Survey, leader: Leader) -> ProposeLayout:
     """Return the layout to propose."""
     active = state.active
-    abandoned = abandoned_units(state)
+    abandoned = abandoned_units(state, survey.answering)
     below = tuple(
         tuple(_without(chain, survey, abandoned) for chain in segment.chains)
         for segment in active.segments

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from corfu.goals import GoalKind
-from corfu.sequencer.commands import CloseUntil, RecordRebuilt
+from corfu.sequencer.commands import CloseUntil, RecordRebuilt, RegisterUnit
 from corfu.sequencer.foresight import foresee, steps_left
 from corfu.sequencer.state import State
 from corfu.sequencer.survey import Survey
 from corfu.types import Offset, UnitId
-from tests.unit.sequencer.test_goal_plans import begun
+from tests.unit.sequencer.test_goal_plans import begun, reborn
 from tests.unit.sequencer.test_goals import goal, stated
 from tests.unit.sequencer.test_machine import LEADER, good, unit
 from tests.unit.sequencer.test_planning import step, survey
@@ -68,6 +68,15 @@ def test_abandon_tells_what_is_lost_from_the_trim_mark_to_the_end() -> None:
         "unit 2 leaves",
         "the units abandoned return only when they are formatted anew",
     )
+
+
+def test_abandon_whose_units_are_back_formatted_anew_is_foreseen_to_end() -> None:
+    state = begun(((1, 2), (3, 4)))
+    state = good(good(state, RegisterUnit(reborn(1))), RegisterUnit(reborn(2)))
+    gone = Survey(ids(1, 2), ids(), (reborn(1), reborn(2)))
+    found = steps(state, gone, GoalKind.ABANDON_CHAIN, 1, 2)
+    assert found[0] == "new entries go to 3-4 instead of 1-2 3-4"
+    assert "new entries go to 3-4 1-2 instead of 3-4" in found
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,17 @@ def test_abandoned_unit_that_answers_as_a_new_incarnation_is_no_spare_before_it_
     assert chains_of(state.active) == [chains((), (3, 4)), chains((3, 4))]
 
 
+def test_abandoned_unit_under_a_new_incarnation_is_used_only_when_the_goal_has_ended() -> None:
+    state = stated(begun(((1, 2), (3, 4))), 1, GoalKind.ABANDON_CHAIN, 1, 2)
+    state = step(state, survey(dead=(1, 2), keep=(1, 2)))
+    state = good(good(state, RegisterUnit(reborn(1))), RegisterUnit(reborn(2)))
+    back = Survey(frozenset(), frozenset(), (reborn(1), reborn(2)))
+    # Else the next plan would give them up, too.
+    assert not changes(state, plan(state, back, LEADER))
+    state = step(good(state, ended(1, done=True)), back)
+    assert state.active.open_segment.chains == chains((3, 4), (1, 2))
+
+
 def test_layout_that_empties_a_chain_without_an_abandon_is_rejected() -> None:
     state = begun(((1, 2), (3, 4)), 7, 8)
     wished = stated(state, 1, GoalKind.ABANDON_CHAIN, 1, 2)
