@@ -12,7 +12,14 @@ from .acting import GOAL_HELP, Wishes, act, goal_options, new_goal, wanted_repli
 _ID = click.IntRange(0)
 
 
-@click.group()
+@click.group(
+    epilog="""\
+\b
+Examples:
+  corfu chain add 7 8 9 --dry-run
+  corfu chain abandon 4 5 6
+"""
+)
 def chain() -> None:
     """Add a chain of units to the log, or give one up whose disks are gone."""
 
