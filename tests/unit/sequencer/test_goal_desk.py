@@ -260,6 +260,31 @@ def test_abandon_is_called_off_when_a_unit_answers_after_all() -> None:
     in_world(steps, spares=0)
 
 
+def test_rebuild_that_lacks_its_source_holds_up_no_other() -> None:
+    async def steps(world: World) -> None:
+        await admin_of(world)
+        await entries(world, 40)
+        world.units[1].kill()
+        await until(lambda: epoch(world) == 2)
+        host = await leader(world)
+        # Unit 1 alone has the old entries of its chain now; the spare gets none of them.
+        world.network.partition([world.units[0].address], [world.units[4].address])
+        await until(lambda: core(host).state.closed_until >= core(host).state.active.first_offset)
+        world.units[0].kill()
+        await until(lambda: epoch(world) == 3)
+        world.units[3].kill()
+
+        def second_chain_is_whole() -> bool:
+            layout = core(host).state.active
+            chains = [c for s in layout.segments for c in s.chains if 3 in c]
+            return layout.epoch > 4 and all(len(chain) == 2 for chain in chains)
+
+        await until(second_chain_is_whole, 60.0)
+        assert any(chain == (1,) for s in core(host).state.active.segments for chain in s.chains)
+
+    in_world(steps, spares=3)
+
+
 def test_goal_that_no_leader_hears_of_may_be_stated_or_not() -> None:
     async def steps(world: World) -> None:
         admin = await admin_of(world)
