@@ -111,7 +111,9 @@ class Operator:
                 break
         while not self._ending:
             await asyncio.sleep(self._rng.expovariate(1 / world.options.goal_gap_s))
-            if not self._ending:
+            self._seen = newest_state(world) or self._seen
+            # While no replica has run yet there is nothing to ask for.
+            if not self._ending and self._seen is not None:
                 await self._kinds[self._rng.choice(world.options.goals)]()
 
     async def _drain(self) -> None:
@@ -262,7 +264,7 @@ class Operator:
     def _serves(self, layout: Layout, id_: UnitId) -> bool:
         host = self._world.units[id_ - 1]
         process = host.process
-        if not isinstance(process, UnitProcess) or host.paused:
+        if not isinstance(process, UnitProcess) or host.paused or not process.serves:
             return False
         standing = process.core.store.standing
         return standing.served and standing.incarnation == layout.unit(id_).incarnation
