@@ -11,12 +11,20 @@ from .acting import GOAL_HELP, Wishes, act, goal_options, new_goal
 _ID = click.IntRange(0)
 
 
-@click.group()
+@click.group(
+    epilog="""\
+\b
+Examples:
+  corfu unit drain 3               bring what unit 3 holds to others
+  corfu unit replace 3 7           the same, and unit 7 takes its place
+"""
+)
 def unit() -> None:
     """Take storage units out of use, or put others in their place."""
 
 
 @unit.command(
+    short_help="Bring all that a unit holds to others.",
     epilog=f"""\
 \b
 Examples:
@@ -25,7 +33,7 @@ Examples:
   corfu unit drain 3 --undo        let unit 3 be used again
 
 {GOAL_HELP}
-"""
+""",
 )
 @click.argument("unit_id", type=_ID, metavar="UNIT")
 @click.option("--undo", is_flag=True, help="Let the unit be used again, drained or not yet.")
@@ -50,6 +58,7 @@ def drain(
 
 
 @unit.command(
+    short_help="Put a spare in the place of a unit.",
     epilog=f"""\
 \b
 Examples:
@@ -58,7 +67,7 @@ Examples:
   corfu unit replace 3 7 --undo    leave it, and let unit 3 be used again
 
 {GOAL_HELP}
-"""
+""",
 )
 @click.argument("old", type=_ID)
 @click.argument("new", type=_ID)

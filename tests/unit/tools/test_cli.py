@@ -47,6 +47,13 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ["dev", "--base-port", "x"],
         ["dev", "--sync", "never"],
         ["dev", "no-such-command"],
+        ["unit", "drain"],
+        ["unit", "drain", "x"],
+        ["unit", "drain", "-1"],
+        ["unit", "replace", "1"],
+        ["unit", "nonsense"],
+        ["chain", "add"],
+        ["chain", "abandon", "1", "x"],
         ["nonsense"],
         ["--nonsense"],
     ],
@@ -62,7 +69,10 @@ def test_command_with_wrong_arguments_says_so_in_one_line(
     assert err.startswith("corfu: ")
 
 
-@pytest.mark.parametrize("command", ["tail", "append", "read", "status", "trim 1", "fill 1"])
+@pytest.mark.parametrize(
+    "command",
+    ["tail", "append", "read", "status", "trim 1", "fill 1", "unit drain 1", "chain add 1"],
+)
 @pytest.mark.parametrize(
     "cluster", ["nonsense", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ",", " "]
 )
