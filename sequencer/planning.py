@@ -3,14 +3,16 @@
 Pure. A plan is only a proposal; what may follow what is decided by `succession`. Units that stood
 in a chain together stay together: the chains that a unit stands in, over all segments, belong to
 one group, whose newest chain is in the open segment. So a group's chains grow equal by rebuilding,
-and segments with equal chains are merged. A drained unit leaves a closed segment only when others
-hold all that it holds, and as many as are wanted.
+and segments with equal chains are merged. A unit that is drained, or that the newest chain has no
+place for, leaves a closed segment only when others hold all that it holds, and as many as are
+wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from corfu.layout import Layout, Leader, Segment, Unit
 from corfu.types import Offset, UnitId
@@ -101,51 +103,63 @@ def _grown(
         return chains
     # A spare has rebuilt nothing yet, though an earlier incarnation under its id may have.
     keys = {unit.id: (unit.id, unit.incarnation) for unit in state.active.units}
-    lacking = _lacking(state, segment.chains, opened)
+    changing = _changing(state, segment.chains, opened)
     grown: list[Chain] = []
     for index, chain in enumerate(chains):
         joining = tuple(
             id_
-            for id_ in lacking[index]
+            for id_ in changing[index].joining
             if id_ not in spares and id_ in keys and is_rebuilt(state, keys[id_], segment, index)
         )
         # What is given up stays given up: nobody joins a chain of which nothing is left.
-        grown.append(_relieved(state, survey, chain, joining) if chain else ())
+        leaving = changing[index].leaving
+        grown.append(_relieved(state, survey, chain, joining, leaving) if chain else ())
     return tuple(grown)
 
 
-def _relieved(state: State, survey: Survey, chain: Chain, joining: Chain) -> Chain:
-    """Return a closed chain with those that join it, without drained ones that can go now.
+def _relieved(
+    state: State, survey: Survey, chain: Chain, joining: Chain, leaving: frozenset[UnitId]
+) -> Chain:
+    """Return a closed chain with those that join it, and without those that can leave now.
 
     None goes before as many others as are wanted hold all that the chain holds, and answer, and
     no head is in doubt that it might help to settle.
     """
-    drained = set(state.drained)
     if any(id_ in survey.doubtful for id_ in chain):
         return chain + joining
-    sound = [id_ for id_ in chain + joining if id_ not in drained | survey.dead]
+    sound = [id_ for id_ in chain + joining if id_ not in leaving | survey.dead]
     room = max(0, state.wanted_replicas - len(sound))
-    serving = [id_ for id_ in chain if id_ in drained][:room]
-    kept = tuple(id_ for id_ in chain if id_ not in drained or id_ in serving)
+    serving = [id_ for id_ in chain if id_ in leaving][:room]
+    kept = tuple(id_ for id_ in chain if id_ not in leaving or id_ in serving)
     # A chain always keeps a unit of those before: the last of them goes an epoch later, when the
     # others stand in the chain.
     return (kept or chain[:1]) + joining
 
 
-def _lacking(
+class _Changing(NamedTuple):
+    """Who is to join an old chain, having copied what it holds, and who is to leave it then."""
+
+    joining: Chain
+    leaving: frozenset[UnitId]
+
+
+def _changing(
     state: State, chains: tuple[Chain, ...], opened: tuple[Chain, ...]
-) -> list[tuple[UnitId, ...]]:
-    """Return for each old chain which units of its group's newest chain are to join it."""
+) -> list[_Changing]:
+    """Return for each old chain how it is to become its group's newest chain."""
     taken = {id_ for chain in chains for id_ in chain}
-    drained = set(state.drained)
-    found: list[tuple[UnitId, ...]] = []
-    groups = groups_of(state, chains, opened)
-    for chain, number in zip(chains, groups, strict=True):
+    drained = frozenset(state.drained)
+    found: list[_Changing] = []
+    for chain, number in zip(chains, groups_of(state, chains, opened), strict=True):
         group: Chain = () if number is None else opened[number]
+        leaving = drained
+        if len({*group} - drained) >= state.wanted_replicas:
+            # Who is not needed in the newest chain is needed as a spare, perhaps.
+            leaving |= frozenset(chain) - frozenset(group)
         joining = [id_ for id_ in group if id_ not in taken | drained] if chain else []
-        joining = joining[: max(0, state.wanted_replicas - len(set(chain) - drained))]
+        joining = joining[: max(0, state.wanted_replicas - len({*chain} - leaving))]
         taken.update(joining)
-        found.append(tuple(joining))
+        found.append(_Changing(tuple(joining), leaving))
     return found
 
 
@@ -156,15 +170,15 @@ def rebuilds(state: State) -> tuple[Rebuilding, ...]:
     for segment in layout.segments:
         if segment.end is None:
             continue
-        lacking = _lacking(state, segment.chains, layout.open_segment.chains)
+        changing = _changing(state, segment.chains, layout.open_segment.chains)
         found += [
             Rebuilding(
                 layout.unit(id_), segment.start, segment.end,
                 _reached(state, layout, id_, segment, index), len(segment.chains), index,
                 segment.chains[index],
             )
-            for index, joining in enumerate(lacking)
-            for id_ in joining
+            for index, change in enumerate(changing)
+            for id_ in change.joining
         ]  # fmt: skip
     return tuple(found)
 

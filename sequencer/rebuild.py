@@ -8,6 +8,8 @@ what was copied could miss a value.
 
 from __future__ import annotations
 
+from functools import partial
+
 from corfu.config import BLOCK_OFFSETS
 from corfu.layout import Layout, Unit
 from corfu.messages import (
@@ -86,7 +88,7 @@ class Rebuilder:
         backoff = Backoff(context)
         # What is to be done changes only with the layout, and then another of these runs.
         while todo := [each for each in rebuilds(context.state) if each.reached < each.end]:
-            moved = False
+            moved, closed = False, context.state.closed_until
             for goal in todo:
                 while (at := self._reached(goal)) < goal.end:
                     copied = await self._copy(goal, at, min(goal.end, Offset(at + _RECORD_OFFSETS)))
@@ -99,7 +101,10 @@ class Rebuilder:
             if moved:
                 backoff.reset()
             else:
-                await backoff.wait()
+                await backoff.wait(until=partial(self._closed_more, closed))
+
+    def _closed_more(self, closed: Offset) -> bool:
+        return self._context.state.closed_until > closed
 
     def _reached(self, goal: Rebuilding) -> Offset:
         place = (goal.unit, goal.start, goal.chain)

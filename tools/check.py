@@ -230,11 +230,7 @@ class _Checker:
         was_given = set(given)
         for place in expected:
             # Whether trimmed just then or later cannot be told: either answer is right.
-            excused = place[0] < bound or self._is_excused_loss(place[0])
-            # It may have been lost then, and be trimmed by now.
-            excused |= any(
-                lost.holds(place[0]) and lost.since <= ended for lost in self._options.lost_chains
-            )
+            excused = place[0] < bound or self._was_lost(place[0], ended)
             if place not in was_given and not excused:
                 source = self._sightings.record_at[place][1]
                 self._add("scan", f"{place[0]}.{place[1]} is missing", index, source)
@@ -311,9 +307,13 @@ class _Checker:
         return offset < self._final.trimmed_below or self._is_excused_loss(offset)
 
     def _is_excused_loss(self, offset: int) -> bool:
-        options = self._options
-        allowed = options.allow_lost or any(each.holds(offset) for each in options.lost_chains)
-        return allowed and self._sightings.is_lost(offset)
+        return self._sightings.is_lost(offset) and self._was_lost(offset, math.inf)
+
+    def _was_lost(self, offset: int, time: float) -> bool:
+        """Tell whether an offset may have been lost by then; perhaps it is trimmed by now."""
+        if any(each.since <= time and each.holds(offset) for each in self._options.lost_chains):
+            return True
+        return self._options.allow_lost and self._sightings.is_lost(offset)
 
 
 def _sweep(ends: list[Bound], begins: list[Bound]) -> list[tuple[int, int, int, int]]:

@@ -16,8 +16,8 @@ _ID = click.IntRange(0)
     epilog="""\
 \b
 Examples:
-  corfu chain add 7 8 9 --dry-run
-  corfu chain abandon 4 5 6
+  corfu chain add 7 8 9            one more chain, of these spares
+  corfu chain abandon 4 5 6        their disks are gone: what they held is lost
 """
 )
 def chain() -> None:
@@ -25,6 +25,7 @@ def chain() -> None:
 
 
 @chain.command(
+    short_help="Spread new entries over one more chain.",
     epilog=f"""\
 \b
 Examples:
@@ -32,7 +33,7 @@ Examples:
   corfu chain add 7 8 9            entries go to one more chain from now on
 
 {GOAL_HELP}
-"""
+""",
 )
 @click.argument("units", type=_ID, nargs=-1, required=True, metavar="UNIT...")
 @click.option("--force", is_flag=True, help="Also with fewer units than the other chains have.")
@@ -63,6 +64,7 @@ def add(
 
 
 @chain.command(
+    short_help="Give up a chain whose disks are gone.",
     epilog=f"""\
 \b
 Examples:
@@ -71,7 +73,7 @@ Examples:
   corfu chain abandon 4 5 6 --yes
 
 {GOAL_HELP}
-"""
+""",
 )
 @click.argument("units", type=_ID, nargs=-1, required=True, metavar="UNIT...")
 @click.option("--yes", is_flag=True, help="The units are off and their disks gone: do not ask.")

@@ -25,9 +25,9 @@ _ID = click.IntRange(0)
     epilog="""\
 \b
 Examples:
-  corfu unit ls
-  corfu unit drain 3 --dry-run
-  corfu unit replace 3 7
+  corfu unit ls                    where each stands, and how it is
+  corfu unit drain 3               bring what unit 3 holds to others
+  corfu unit replace 3 7           the same, and unit 7 takes its place
 """
 )
 def unit() -> None:
@@ -164,6 +164,7 @@ def _places_text(places: tuple[Place, ...]) -> str:
 
 
 @unit.command(
+    short_help="Bring all that a unit holds to others.",
     epilog=f"""\
 \b
 Examples:
@@ -172,7 +173,7 @@ Examples:
   corfu unit drain 3 --undo        let unit 3 be used again
 
 {GOAL_HELP}
-"""
+""",
 )
 @click.argument("unit_id", type=_ID, metavar="UNIT")
 @click.option("--undo", is_flag=True, help="Let the unit be used again, drained or not yet.")
@@ -197,6 +198,7 @@ def drain(
 
 
 @unit.command(
+    short_help="Put a spare in the place of a unit.",
     epilog=f"""\
 \b
 Examples:
@@ -205,7 +207,7 @@ Examples:
   corfu unit replace 3 7 --undo    leave it, and let unit 3 be used again
 
 {GOAL_HELP}
-"""
+""",
 )
 @click.argument("old", type=_ID)
 @click.argument("new", type=_ID)

@@ -71,6 +71,9 @@ class Options:
     """What an operator asks for meanwhile: drain, replace, add_chain, abandon."""
 
     goal_gap_s: float = 1.5
+    goal_load_s: float = 4.0
+    """How long clients go on while the last goals come true."""
+
     network: NetworkSettings = field(default_factory=NetworkSettings)
     latency: DiskLatency = field(default_factory=DiskLatency)
     sync: SyncMode = SyncMode.ALWAYS

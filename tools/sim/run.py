@@ -100,11 +100,15 @@ async def _run(
     await nemesis.heal()
     try:
         async with asyncio.timeout(options.settle_s):
-            if operator is not None:
-                await operator.finish()
+            finishing = None if operator is None else loop.create_task(operator.finish())
+            if finishing is not None:
+                # Epochs of goals under load, too; but not all of them, or a run takes too long.
+                await asyncio.wait({finishing}, timeout=options.goal_load_s)
             for workload, _task in workloads:
                 workload.end()
             await asyncio.gather(*(task for _, task in workloads))
+            if finishing is not None:
+                await finishing
             await _redundancy(world)
             await _healed(nemesis.rotten)
             final = await _final_log(world)

@@ -121,6 +121,22 @@ def test_drained_unit_stays_in_old_chains_while_another_is_in_doubt_or_dead() ->
     assert plan(state, survey(), LEADER).chains_below[0] == chains((2, 7))
 
 
+def test_unit_that_is_drained_no_more_but_has_lost_its_place_becomes_a_spare() -> None:
+    state = stated(begun(((1, 2), (3, 4)), 7), 1, GoalKind.DRAIN_UNIT, 1)
+    state = step(state, survey(spares=(7,)))
+    state = good(state, ended(1, done=False))
+    state = stated(state, 2, GoalKind.DRAIN_UNIT, 3)
+    state = step(rebuild_all(state), survey())
+    assert chains_of(state.active) == [chains((2, 7), (3, 4))]
+    # Else it would hold what others hold as well, and unit 3 would wait for a spare for ever.
+    state, _ = settled(good(state, RegisterUnit(reborn(1))), _only(reborn(1)))
+    assert chains_of(state.active) == [chains((2, 7), (4, 1))]
+
+
+def _only(*spares: Unit) -> Survey:
+    return Survey(frozenset(), frozenset(), spares)
+
+
 def test_drained_unit_that_dies_is_dropped_and_the_goal_goes_on() -> None:
     state = stated(begun(((1, 2, 3),), 7), 1, GoalKind.DRAIN_UNIT, 2)
     state = step(state, survey(dead=(2,), spares=(7,)))

@@ -134,6 +134,17 @@ def test_assess_of_short_chains_and_lost_offsets_says_so() -> None:
     assert problems == ("epoch 5 is being made", "chain 0 has 1 units instead of 2")
 
 
+def test_assess_of_an_abandoned_chain_tells_what_is_lost_above_the_trim_mark() -> None:
+    closed = Segment(Offset(0), Offset(90), ((), (UnitId(1), UnitId(2))))
+    opened = Segment(Offset(90), None, ((UnitId(1), UnitId(2)),))
+    layout = replace(LAYOUT, segments=(closed, opened))
+    answer = replace(HEALTHY[0], layout=layout, trim_mark=Offset(30))
+    problems = assess(ASKED, [answer, *HEALTHY[1:]]).problems
+    assert problems == ("lost: offsets 30 to 89, those of chain 0 of 2, which was abandoned",)
+    trimmed = replace(answer, trim_mark=Offset(90))
+    assert assess(ASKED, [trimmed, *HEALTHY[1:]]).problems == ()
+
+
 def test_leader_of_two_that_say_so_is_the_newer_epochs() -> None:
     newer = replace(_answer(2, granting=True), layout=replace(LAYOUT, epoch=Epoch(5)))
     assert leader_of([HEALTHY[0], newer]) is newer
