@@ -59,7 +59,6 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ["unit", "drain", "x"],
         ["unit", "drain", "-1"],
         ["unit", "replace", "1"],
-        ["unit", "nonsense"],
         ["chain", "add"],
         ["chain", "abandon", "1", "x"],
         ["nonsense"],
