@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 import cbor2
 
 from corfu.errors import WireError
-from corfu.types import OFFSET_MAX, ClusterId, EntryId, Incarnation, Offset
+from corfu.types import OFFSET_MAX, ClusterId, EntryId, GoalId, Incarnation, Offset
 
 T = TypeVar("T")
 
@@ -30,7 +30,12 @@ INTEGER_MAX = 2**64 - 1
 
 _Convert = Callable[[Any], Any]
 
-_LENGTHS: dict[object, int] = {ClusterId: 8, Incarnation: 16, EntryId: 16}
+_LENGTHS: dict[object, int] = {
+    ClusterId: 8,
+    Incarnation: 16,
+    EntryId: 16,
+    GoalId: 16,
+}
 """Byte strings that have one length only."""
 
 

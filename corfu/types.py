@@ -30,6 +30,9 @@ Incarnation = NewType("Incarnation", bytes)
 EntryId = NewType("EntryId", bytes)
 """16 random bytes, one per entry; an entry keeps its id when it is appended again."""
 
+GoalId = NewType("GoalId", bytes)
+"""16 random bytes, made by the command that states a goal."""
+
 Digest = NewType("Digest", int)
 """xxh3_64 of an entry's bytes."""
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from corfu import schema
 from corfu.errors import WireError
+from corfu.goals import Goal
 from corfu.layout import Leader, Replica, Unit
-from corfu.types import Ballot, Epoch, Incarnation, Offset, Range, ReplicaId, UnitId
+from corfu.types import Ballot, Epoch, GoalId, Incarnation, Offset, Range, ReplicaId, UnitId
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,22 @@ class RecordRebuilt:
 
 
 @dataclass(frozen=True, slots=True)
+class AddGoal:
+    """State a goal. One whose id is known already changes nothing."""
+
+    goal: Goal
+
+
+@dataclass(frozen=True, slots=True)
+class EndGoal:
+    """A goal is `done`, as the state shows; or, not `done`, it is lifted, with what it changed."""
+
+    id: GoalId
+    done: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReplaceReplica:
     """Put `new` in the place of the member (`old`, `incarnation`), from the next slot on."""
 
@@ -141,6 +158,8 @@ Command = (
     | RegisterUnit
     | DeclareLost
     | RecordRebuilt
+    | AddGoal
+    | EndGoal
     | ReplaceReplica
 )
 
@@ -154,6 +173,8 @@ KINDS: dict[int, type[Command]] = {
     6: RegisterUnit,
     7: DeclareLost,
     8: RecordRebuilt,
+    9: AddGoal,
+    10: EndGoal,
     11: ReplaceReplica,
 }
 KIND_OF: dict[type[Command], int] = {command: number for number, command in KINDS.items()}

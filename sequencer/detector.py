@@ -14,7 +14,7 @@ from corfu.layout import Layout, Unit
 from corfu.types import SyncMode, UnitId
 
 from .context import Context
-from .planning import Survey
+from .survey import Survey
 from .views import Key
 
 
@@ -148,7 +148,19 @@ class Detector:
             boot_grace_s=settings.boot_grace_s,
         )
         dead = frozenset(id_ for id_, condition in conditions.items() if condition.dead)
-        return Survey(dead, drop, self._spares())
+        return Survey(
+            dead,
+            drop,
+            self._spares(),
+            answering=frozenset(unit.id for unit in layout.units if self._answers(unit)),
+            doubtful=frozenset(id_ for id_, condition in conditions.items() if condition.doubt),
+            frozen=frozenset(id_ for id_, condition in conditions.items() if condition.frozen),
+        )
+
+    def _answers(self, unit: Unit) -> bool:
+        context = self._context
+        seen = context.core.views.seen(unit)
+        return seen is not None and context.now() - seen.heard_at <= context.settings.unit_dead_s
 
     def _links(self) -> dict[UnitId, UnitId]:
         layout = self._context.state.active

@@ -18,10 +18,11 @@ from corfu.types import Epoch, Offset, UnitId
 from .commands import ActivateLayout, ProposeLayout, SealedUnit
 from .context import Backoff, Context
 from .detector import Detector
-from .planning import Survey, plan
+from .planning import plan
 from .prober import probe
 from .seals import seal_problems
 from .succession import successor
+from .survey import Survey
 
 _HAND_OVER_AFTER = 3
 """Failed attempts before a leader that others could replace with success makes room."""
@@ -40,12 +41,16 @@ class EpochMaker:
     def plan(self) -> tuple[Survey, ProposeLayout]:
         """Return how the units are now, and the layout to propose for that."""
         state, core = self._context.state, self._context.core
-        survey = self._detector.survey()
+        survey = self.survey()
         return survey, plan(state, survey, Leader(core.identity.replica, core.ballot))
+
+    def survey(self) -> Survey:
+        """Return how the units are now."""
+        return self._detector.survey()
 
     def drops(self) -> bool:
         """Tell whether a unit is to be left out now."""
-        return bool(self._detector.survey().drop)
+        return bool(self.survey().drop)
 
     async def make(self, reason: str) -> dict[UnitId, Sealed]:
         """Make a new epoch active; returns what its units answered to the seal.
@@ -61,6 +66,10 @@ class EpochMaker:
             units = successor(context.state, proposal).chain_units(context.state.closed_until)
             # No intent before all answer, or epochs storm.
             if not await self._for_all(units, self._probe, "reached"):
+                continue
+            # That took its time. What is given up cannot be taken back, so it is looked at last:
+            # a unit that answers by now is not gone.
+            if self.plan()[1].abandoned != proposal.abandoned:
                 continue
             outcome = await context.decide(proposal)
             intent = context.state.intent

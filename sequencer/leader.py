@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from corfu.layout import Layout, Unit
-from corfu.messages import Sealed, Trim, TrimReached
+from corfu.messages import Sealed, SetGoal, Trim, TrimReached
 from corfu.types import Address, Offset, RequestId, UnitId
 
 from .closing import Closer, heads_of
@@ -21,6 +21,7 @@ from .context import Backoff, Context
 from .detector import Detector
 from .doubts import DoubtSettler
 from .epochs import EpochMaker, install, seal
+from .goal_desk import GoalDesk
 from .planning import changes
 from .rebuild import Rebuilder
 from .trimming import Trimming
@@ -44,9 +45,11 @@ class ServedEpoch:
         layout: Layout,
         sealed: Mapping[UnitId, Sealed],
         maker: EpochMaker,
+        goals: GoalDesk,
     ) -> None:
         self._context = context
         self._maker = maker
+        self._goals = goals
         self.layout = layout
         self._sealed = sealed
         self.closer = Closer(context, layout)
@@ -124,6 +127,7 @@ class ServedEpoch:
         context = self._context
         units = self.layout.chain_units(Offset(0))
         while True:
+            await self._goals.settle()
             for unit in units:
                 reason = self._needs_epoch(unit)
                 if reason is not None:
@@ -145,6 +149,8 @@ class ServedEpoch:
         gone = sorted(survey.drop & (stood - left | opened))
         if gone:
             return f"units {gone} are dead"
+        if proposal.abandoned:
+            return f"units {list(proposal.abandoned)} are abandoned"
         # While appends are refused nothing is gained by waiting.
         refused = not self.layout.open_segment.chains and proposal.open_chains
         if refused or context.now() - self._begun_at >= context.settings.change_gap_s:
@@ -183,17 +189,21 @@ class LeaderTerm:
         self._served: ServedEpoch | None = None
         self._trims: dict[RequestId, asyncio.Task[None]] = {}
         self._trimmed: OrderedDict[RequestId, TrimReached] = OrderedDict()
+        self._maker = EpochMaker(context, Detector(context))
+        self._goals = GoalDesk(context, self._maker.survey)
 
     async def run(self) -> None:
         """Make an epoch and serve it, again and again, until cancelled."""
         context = self._context
-        maker = EpochMaker(context, Detector(context))
+        maker = self._maker
         backoffs: dict[str, tuple[Backoff, float]] = {}
         reason = "a new leader"
         try:
             while True:
                 sealed = await maker.make(reason)
-                self._served = ServedEpoch(context, context.state.active, sealed, maker)
+                self._served = ServedEpoch(
+                    context, context.state.active, sealed, maker, self._goals
+                )
                 reason = await self._served.run()
                 if context.state.active.epoch and maker.drops():
                     # What is dead stops appends anyway, and can leave only once.
@@ -208,6 +218,11 @@ class LeaderTerm:
         finally:
             for task in self._trims.values():
                 task.cancel()
+            self._goals.close()
+
+    def set_goal(self, request: SetGoal, sender: Address) -> None:
+        """Take a goal for an operator, in the background; a repeated request changes nothing."""
+        self._goals.ask(request, sender)
 
     def trim(self, request: Trim, sender: Address) -> None:
         """Trim for a client, in the background; a repeated request changes nothing."""

@@ -14,9 +14,11 @@ from corfu.types import OFFSET_MAX, Offset, Range
 
 from .commands import (
     ActivateLayout,
+    AddGoal,
     CloseUntil,
     Command,
     DeclareLost,
+    EndGoal,
     Noop,
     ProposeLayout,
     RecordRebuilt,
@@ -25,6 +27,7 @@ from .commands import (
     ReserveOffsets,
     TrimTo,
 )
+from .goals import add_goal, end_goal
 from .state import ACCEPTED, Outcome, Rebuilt, State, rejected
 from .succession import activate, propose
 
@@ -59,6 +62,10 @@ def apply(state: State, command: Command) -> tuple[State, Outcome]:
             return _declare_lost(state, command)
         case RecordRebuilt():
             return _record_rebuilt(state, command)
+        case AddGoal():
+            return add_goal(state, command)
+        case EndGoal():
+            return end_goal(state, command)
         case ReplaceReplica():
             return _replace_replica(state, command)
         case _:

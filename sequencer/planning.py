@@ -3,37 +3,26 @@
 Pure. A plan is only a proposal; what may follow what is decided by `succession`. Units that stood
 in a chain together stay together: the chains that a unit stands in, over all segments, belong to
 one group, whose newest chain is in the open segment. So a group's chains grow equal by rebuilding,
-and segments with equal chains are merged.
+and segments with equal chains are merged. A unit that is drained, or that the newest chain has no
+place for, leaves a closed segment only when others hold all that it holds, and as many as are
+wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from corfu.layout import Layout, Leader, Segment, Unit
 from corfu.types import Offset, UnitId
 
 from .commands import ProposeLayout
+from .goals import abandoned_units
+from .opening import Opening, groups_of
 from .state import State
 from .succession import is_rebuilt
-
-Chain = tuple[UnitId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What the leader found out about the units.
-
-    Attributes:
-        dead: Units of the layout that are not there, or have lost what they held.
-        drop: Those of them that the next layout may leave out.
-        spares: Registered units that answer and could be used, in the order of their use.
-    """
-
-    dead: frozenset[UnitId]
-    drop: frozenset[UnitId]
-    spares: tuple[Unit, ...]
+from .survey import Chain, Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +44,16 @@ class Rebuilding:
 def plan(state: State, survey: Survey, leader: Leader) -> ProposeLayout:
     """Return the layout to propose."""
     active = state.active
+    abandoned = abandoned_units(state, survey.answering)
     below = tuple(
-        tuple(_without(chain, survey) for chain in segment.chains) for segment in active.segments
+        tuple(_without(chain, survey, abandoned) for chain in segment.chains)
+        for segment in active.segments
     )
-    opened, joined = _open_chains(state, survey, below)
+    opened, joined = Opening(state, survey, below).chains()
     spares = {unit.id: unit for unit in survey.spares if unit.id in joined}
     listed = {unit.id: unit for unit in active.units}
     below = tuple(
-        _grown(state, segment, chains, opened, spares)
+        _grown(state, survey, segment, chains, opened, spares)
         for segment, chains in zip(active.segments, below, strict=True)
     )
     below_ids = {id_ for chains in below for chain in chains for id_ in chain}
@@ -74,7 +65,7 @@ def plan(state: State, survey: Survey, leader: Leader) -> ProposeLayout:
         units=tuple(spares.get(id_) or listed[id_] for id_ in sorted(ids)),
         chains_below=below,
         open_chains=opened,
-        abandoned=(),
+        abandoned=abandoned,
         conflicted=(),
     )
 
@@ -89,7 +80,9 @@ def changes(state: State, proposal: ProposeLayout) -> bool:
     return {(unit.id, unit.incarnation) for unit in proposal.units} != keys
 
 
-def _without(chain: Chain, survey: Survey) -> Chain:
+def _without(chain: Chain, survey: Survey, abandoned: Chain) -> Chain:
+    # What is given up goes by an operator's word, also the last one.
+    chain = tuple(id_ for id_ in chain if id_ not in abandoned)
     # Never the last one, nor the last living one for the sake of a dead one: a chain keeps its
     # units until one of those that hold its entries answers.
     if all(id_ in survey.dead for id_ in chain):
@@ -97,67 +90,9 @@ def _without(chain: Chain, survey: Survey) -> Chain:
     return tuple(id_ for id_ in chain if id_ not in survey.drop)
 
 
-def _open_chains(
-    state: State, survey: Survey, below: tuple[tuple[Chain, ...], ...]
-) -> tuple[tuple[Chain, ...], frozenset[UnitId]]:
-    """Return the chains from T on, and which of their units are spares."""
-    active, wanted = state.active, state.wanted_replicas
-    opened = [list(chain) for chain in below[-1]]
-    used = {id_ for chain in opened for id_ in chain}
-    kept = used | {id_ for chains in below for chain in chains for id_ in chain}
-    for chains in reversed(below[:-1]):
-        for index, chain in enumerate(chains):
-            rest = [id_ for id_ in chain if id_ not in used and id_ not in survey.dead]
-            if not rest:
-                continue
-            kin = _kin(active, chain)
-            group = next((each for each in opened if not kin.isdisjoint(each)), None)
-            if group is not None:
-                # It holds old entries of the group, and stands in the open segment no more.
-                rest = rest[: max(0, wanted - len(group))]
-                group += rest
-            elif len(opened) < state.wanted_chains:
-                at = index if len(chains) == state.wanted_chains else len(opened)
-                opened.insert(at, rest)
-            elif len(chains) == len(opened):
-                # All that stood in both chains is gone; the place tells the group.
-                rest = rest[: max(0, wanted - len(opened[index]))]
-                opened[index] += rest
-            else:
-                continue
-            used.update(rest)
-    left = [spare.id for spare in survey.spares if spare.id not in kept]
-    joined = frozenset(left)
-    while left and (short := min(opened, key=len, default=None)) is not None:
-        if len(short) >= wanted:
-            break
-        short.append(left.pop(0))
-    for _ in range(state.wanted_chains - len(opened) - _waiting(active, opened)):
-        # Nobody is left who held an entry of this chain, and there is none: it begins anew.
-        opened.append(left[:wanted])
-        left = left[wanted:]
-    chosen = tuple(tuple(chain) for chain in opened if len(chain) >= active.min_replicas)
-    return chosen, joined & {id_ for chain in chosen for id_ in chain}
-
-
-def _waiting(layout: Layout, opened: list[list[UnitId]]) -> int:
-    """Return how many groups have old entries and no chain that is open, as all are dead."""
-    members = {id_ for chain in opened for id_ in chain}
-    chains = {chain for segment in layout.segments for chain in segment.chains if chain}
-    groups = {frozenset(_kin(layout, chain)) for chain in chains}
-    return sum(group.isdisjoint(members) for group in groups)
-
-
-def _kin(layout: Layout, chain: Chain) -> set[UnitId]:
-    """Return the units that stand in a chain with these, or with such a unit, and so on."""
-    kin, chains = set(chain), [set(c) for segment in layout.segments for c in segment.chains]
-    while more := [each for each in chains if not each.isdisjoint(kin) and not each <= kin]:
-        kin.update(*more)
-    return kin
-
-
 def _grown(
     state: State,
+    survey: Survey,
     segment: Segment,
     chains: tuple[Chain, ...],
     opened: tuple[Chain, ...],
@@ -168,41 +103,63 @@ def _grown(
         return chains
     # A spare has rebuilt nothing yet, though an earlier incarnation under its id may have.
     keys = {unit.id: (unit.id, unit.incarnation) for unit in state.active.units}
-    lacking = _lacking(state, segment.chains, opened)
-    return tuple(
-        chain
-        + tuple(
+    changing = _changing(state, segment.chains, opened)
+    grown: list[Chain] = []
+    for index, chain in enumerate(chains):
+        joining = tuple(
             id_
-            for id_ in lacking[index]
+            for id_ in changing[index].joining
             if id_ not in spares and id_ in keys and is_rebuilt(state, keys[id_], segment, index)
         )
-        for index, chain in enumerate(chains)
-    )
+        # What is given up stays given up: nobody joins a chain of which nothing is left.
+        leaving = changing[index].leaving
+        grown.append(_relieved(state, survey, chain, joining, leaving) if chain else ())
+    return tuple(grown)
 
 
-def _lacking(
+def _relieved(
+    state: State, survey: Survey, chain: Chain, joining: Chain, leaving: frozenset[UnitId]
+) -> Chain:
+    """Return a closed chain with those that join it, and without those that can leave now.
+
+    None goes before as many others as are wanted hold all that the chain holds, and answer, and
+    no head is in doubt that it might help to settle.
+    """
+    if any(id_ in survey.doubtful for id_ in chain):
+        return chain + joining
+    sound = [id_ for id_ in chain + joining if id_ not in leaving | survey.dead]
+    room = max(0, state.wanted_replicas - len(sound))
+    serving = [id_ for id_ in chain if id_ in leaving][:room]
+    kept = tuple(id_ for id_ in chain if id_ not in leaving or id_ in serving)
+    # A chain always keeps a unit of those before: the last of them goes an epoch later, when the
+    # others stand in the chain.
+    return (kept or chain[:1]) + joining
+
+
+class _Changing(NamedTuple):
+    """Who is to join an old chain, having copied what it holds, and who is to leave it then."""
+
+    joining: Chain
+    leaving: frozenset[UnitId]
+
+
+def _changing(
     state: State, chains: tuple[Chain, ...], opened: tuple[Chain, ...]
-) -> list[tuple[UnitId, ...]]:
-    """Return for each old chain which units of its group's newest chain are to join it."""
+) -> list[_Changing]:
+    """Return for each old chain how it is to become its group's newest chain."""
     taken = {id_ for chain in chains for id_ in chain}
-    found: list[tuple[UnitId, ...]] = []
-    for index, chain in enumerate(chains):
-        group: Chain = next(
-            (
-                each
-                for near in (set(chain), _kin(state.active, chain))
-                for each in opened
-                if not near.isdisjoint(each)
-            ),
-            (),
-        )
-        if not group and len(chains) == len(opened) == state.wanted_chains:
-            # All that it shared with the newest chain are gone; the place tells the group.
-            group = opened[index]
-        joining = [id_ for id_ in group if id_ not in taken] if chain else []
-        joining = joining[: max(0, state.wanted_replicas - len(chain))]
+    drained = frozenset(state.drained)
+    found: list[_Changing] = []
+    for chain, number in zip(chains, groups_of(state, chains, opened), strict=True):
+        group: Chain = () if number is None else opened[number]
+        leaving = drained
+        if len({*group} - drained) >= state.wanted_replicas:
+            # Who is not needed in the newest chain is needed as a spare, perhaps.
+            leaving |= frozenset(chain) - frozenset(group)
+        joining = [id_ for id_ in group if id_ not in taken | drained] if chain else []
+        joining = joining[: max(0, state.wanted_replicas - len({*chain} - leaving))]
         taken.update(joining)
-        found.append(tuple(joining))
+        found.append(_Changing(tuple(joining), leaving))
     return found
 
 
@@ -213,15 +170,15 @@ def rebuilds(state: State) -> tuple[Rebuilding, ...]:
     for segment in layout.segments:
         if segment.end is None:
             continue
-        lacking = _lacking(state, segment.chains, layout.open_segment.chains)
+        changing = _changing(state, segment.chains, layout.open_segment.chains)
         found += [
             Rebuilding(
                 layout.unit(id_), segment.start, segment.end,
                 _reached(state, layout, id_, segment, index), len(segment.chains), index,
                 segment.chains[index],
             )
-            for index, joining in enumerate(lacking)
-            for id_ in joining
+            for index, change in enumerate(changing)
+            for id_ in change.joining
         ]  # fmt: skip
     return tuple(found)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from corfu.errors import UsageError
 from corfu.link import Link
-from corfu.messages import Trim
+from corfu.messages import SetGoal, Trim
 from corfu.ports import Datagrams, Disk, DiskWorker
 from corfu.runtime.driver import Driver
 from corfu.types import Address, Ballot, Incarnation, ReplicaId, Slot
@@ -219,6 +219,11 @@ class ReplicaProcess:
         """A client asks to trim."""
         if self._term is not None:
             self._term.trim(request, sender)
+
+    def set_goal(self, request: SetGoal, sender: Address) -> None:
+        """An operator states a goal."""
+        if self._term is not None:
+            self._term.set_goal(request, sender)
 
     def expelled(self) -> None:
         """This replica is a member no more: the process ends."""

@@ -8,6 +8,8 @@ what was copied could miss a value.
 
 from __future__ import annotations
 
+from functools import partial
+
 from corfu.config import BLOCK_OFFSETS
 from corfu.layout import Layout, Unit
 from corfu.messages import (
@@ -28,6 +30,9 @@ from .planning import Rebuilding, rebuilds
 
 _RECORD_OFFSETS = 16 * BLOCK_OFFSETS
 """After so many offsets it is recorded how far a rebuild has come."""
+
+_FAILURES_MAX = 3
+"""After so many failed attempts at a block in a row the others come first."""
 
 _VALUES = (State.DATA, State.JUNK, State.LOST)
 
@@ -80,12 +85,26 @@ class Rebuilder:
     async def run(self) -> None:
         """Rebuild until nothing is left to copy; cancelled when the epoch ends."""
         context = self._context
-        # Goals change only with the layout, and then another of these runs.
-        for goal in rebuilds(context.state):
-            while (at := self._reached(goal)) < goal.end:
-                end = min(goal.end, Offset(at + _RECORD_OFFSETS))
-                if not await self._copy(goal, at, end):
-                    return
+        backoff = Backoff(context)
+        # What is to be done changes only with the layout, and then another of these runs.
+        while todo := [each for each in rebuilds(context.state) if each.reached < each.end]:
+            moved, closed = False, context.state.closed_until
+            for goal in todo:
+                while (at := self._reached(goal)) < goal.end:
+                    copied = await self._copy(goal, at, min(goal.end, Offset(at + _RECORD_OFFSETS)))
+                    if copied is None:
+                        return
+                    moved |= copied
+                    if not copied:
+                        # Its source may be away for long: that holds up no other.
+                        break
+            if moved:
+                backoff.reset()
+            else:
+                await backoff.wait(until=partial(self._closed_more, closed))
+
+    def _closed_more(self, closed: Offset) -> bool:
+        return self._context.state.closed_until > closed
 
     def _reached(self, goal: Rebuilding) -> Offset:
         place = (goal.unit, goal.start, goal.chain)
@@ -94,9 +113,11 @@ class Rebuilder:
                 return now.reached
         return goal.end
 
-    async def _copy(self, goal: Rebuilding, start: Offset, end: Offset) -> bool:
-        """Copy a part, then record it; returns False if the epoch is over."""
+    async def _copy(self, goal: Rebuilding, start: Offset, end: Offset) -> bool | None:
+        """Copy a part, then record it; False if that has to wait, None if the epoch is over."""
         context = self._context
+        if context.state.closed_until < end:
+            return False
         if (goal.unit.id, goal.start) not in self._told:
             self._told.add((goal.unit.id, goal.start))
             context.log(
@@ -104,8 +125,7 @@ class Rebuilder:
                 f"chain {'-'.join(str(id_) for id_ in goal.sources)}"
             )
         backoff = Backoff(context)
-        while context.state.closed_until < end:
-            await context.shell.sleep(context.settings.backoff_s_min)
+        failures = 0
         at = start
         while at < end:
             began = context.now()
@@ -114,8 +134,12 @@ class Rebuilder:
             until = min(end, Offset(at + BLOCK_OFFSETS))
             copied = await self._piece(goal, at, until)
             if copied is None:
+                failures += 1
+                if failures >= _FAILURES_MAX:
+                    return False
                 await backoff.wait()
                 continue
+            failures = 0
             backoff.reset()
             at = until
             await self._rest(context.now() - began, copied)
@@ -127,7 +151,7 @@ class Rebuilder:
         )  # fmt: skip
         if not outcome.accepted:
             context.log(f"a rebuild could not be recorded: {outcome.reason}")
-        return outcome.accepted
+        return True if outcome.accepted else None
 
     async def _rest(self, worked_s: float, copied_bytes: int) -> None:
         """Leave the greater part of every disk to those who append."""

@@ -30,6 +30,7 @@ from corfu.messages import (
     Registered,
     Rejected,
     Rejection,
+    SetGoal,
     StateIs,
     TailIs,
     Transfer,
@@ -66,6 +67,10 @@ class Listener(Protocol):
 
     def trim(self, request: Trim, sender: Address) -> None:
         """A client asks to trim; called only while this replica grants."""
+        ...
+
+    def set_goal(self, request: SetGoal, sender: Address) -> None:
+        """An operator states a goal; called only while this replica leads."""
         ...
 
     def expelled(self) -> None:
@@ -148,6 +153,8 @@ class Replica:
                 self._on_register(message, sender, now)
             case Trim():
                 self._on_trim(message, sender)
+            case SetGoal():
+                self._on_set_goal(message, sender)
             case _ if isinstance(message, PaxosMessage):
                 self._group.handle(message, now)
             case _:
@@ -440,6 +447,13 @@ class Replica:
         epoch = self.state.active.epoch
         reply = Transferring(message.request, epoch, message.to)
         self._out.send(sender, reply, ordered=False)
+
+    def _on_set_goal(self, message: SetGoal, sender: Address) -> None:
+        # Also while it cannot grant: a goal may be what is needed for that.
+        if self._group.leads:
+            self._listener.set_goal(message, sender)
+        else:
+            self._not_leader(message.request, sender)
 
     def _leader_address(self) -> Address | None:
         for member in self.state.replicas:

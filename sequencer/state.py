@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import xxhash
 
 from corfu import schema
+from corfu.goals import GoalRecord
 from corfu.layout import Layout, Replica, Unit
 from corfu.types import ClusterId, Epoch, Incarnation, Offset, Range, UnitId
 
@@ -81,6 +82,8 @@ class State:
         wanted_chains: How many chains the open segment is to have.
         wanted_replicas: How many units each chain is to have.
         history: The layouts that were active before, ascending, the newest of them; for people.
+        goals: What operators asked for: what is under way, and what ended last.
+        drained: Units that are not to be used, whatever their incarnation.
     """
 
     cluster: ClusterId
@@ -101,6 +104,8 @@ class State:
     wanted_chains: int
     wanted_replicas: int
     history: tuple[Layout, ...]
+    goals: tuple[GoalRecord, ...]
+    drained: tuple[UnitId, ...]
 
     def digest(self) -> int:
         """Return xxh3_64 of the canonical encoding: equal states, equal digest."""
@@ -161,6 +166,8 @@ def first_state(active: Layout) -> State:
         wanted_chains=len(active.open_segment.chains),
         wanted_replicas=max(map(len, active.open_segment.chains), default=0),
         history=(),
+        goals=(),
+        drained=(),
     )
     return replace(state, formatted=state.digest())
 

@@ -63,6 +63,8 @@ def status_of(
             RebuildStatus(each.unit.id, each.start, each.end, each.reached)
             for each in rebuilds(state)
         ),
+        goals=state.goals,
+        drained=state.drained,
     )
 
 

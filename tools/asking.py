@@ -13,10 +13,10 @@ from corfu.addresses import parse_addresses
 from corfu.config import LinkSettings
 from corfu.link import Link
 from corfu.messages import GetStatus, Message, StatusIs
-from corfu.ports import UnansweredError
+from corfu.ports import Network, UnansweredError
 from corfu.runtime.driver import Driver
 from corfu.runtime.udp import bind_udp
-from corfu.types import Address, Incarnation, RequestId
+from corfu.types import Address, ClusterId, Incarnation, RequestId
 
 from .failure import CommandError, Status
 from .health import Health, assess
@@ -28,6 +28,11 @@ class Asker:
     def __init__(self, driver: Driver, link: Link) -> None:
         self._driver = driver
         self._link = link
+
+    @property
+    def driver(self) -> Driver:
+        """What the procedures over ports ask with."""
+        return self._driver
 
     def new_request(self) -> RequestId:
         """Return the id for the next message."""
@@ -45,10 +50,7 @@ class Asker:
 
     async def statuses(self, replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
         """Return what each replica that answers says of the cluster."""
-        answers = await asyncio.gather(
-            *(self.ask(to, GetStatus(self.new_request()), budget_s) for to in replicas)
-        )
-        found = [answer for answer in answers if isinstance(answer, StatusIs)]
+        found = await statuses(self._driver, replicas, budget_s)
         if found:
             self._link.cluster = found[0].layout.cluster
         return found
@@ -70,11 +72,13 @@ class Asker:
 
 
 @contextlib.asynccontextmanager
-async def asking(replicas: tuple[Address, ...]) -> AsyncIterator[Asker]:
+async def asking(
+    replicas: tuple[Address, ...], cluster: ClusterId | None = None
+) -> AsyncIterator[Asker]:
     """Open a socket from which these replicas, and the units of their cluster, can be asked."""
     datagrams = await bind_udp(_own_host(replicas), 0)
     link = Link(
-        cluster=None,
+        cluster=cluster,
         session=Incarnation(os.urandom(16)),
         settings=LinkSettings(),
         rng=random.Random(),  # noqa: S311 - jitter
@@ -92,6 +96,14 @@ async def asking(replicas: tuple[Address, ...]) -> AsyncIterator[Asker]:
     finally:
         driver.stop()
         await datagrams.wait_closed()
+
+
+async def statuses(
+    network: Network, replicas: tuple[Address, ...], budget_s: float
+) -> list[StatusIs]:
+    """Return what each replica that answers within `budget_s` says of the cluster."""
+    answers = await asyncio.gather(*(_ask(network, to, budget_s) for to in replicas))
+    return [answer for answer in answers if answer is not None]
 
 
 async def ask_replicas(replicas: tuple[Address, ...], budget_s: float) -> list[StatusIs]:
@@ -112,3 +124,11 @@ def _own_host(replicas: tuple[Address, ...]) -> str:
     if all(ipaddress.ip_address(replica.host).is_loopback for replica in replicas):
         return "::1" if ipv6 else "127.0.0.1"
     return "::" if ipv6 else "0.0.0.0"  # noqa: S104 - which interface, the kernel knows
+
+
+async def _ask(network: Network, to: Address, budget_s: float) -> StatusIs | None:
+    try:
+        answer = await network.ask(to, GetStatus(network.new_request()), budget_s)
+    except UnansweredError:
+        return None
+    return answer if isinstance(answer, StatusIs) else None

@@ -32,10 +32,28 @@ from corfu.tools.history import (
 )
 from corfu.tools.sightings import FINAL, RULES, Report, Sightings, Violation
 
-__all__ = ["RULES", "CheckOptions", "Violation", "check"]
+__all__ = ["RULES", "CheckOptions", "LostChain", "Violation", "check"]
 
 Bound = tuple[float, int, int]
 """When an operation began or ended, what it says of the tail or mark, and its index."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostChain:
+    """Every offset in `[start, end)` that leaves `chain` when divided by `chains`.
+
+    `since`: when its last disk was gone, on the history's scale.
+    """
+
+    start: int
+    end: int
+    chains: int
+    chain: int
+    since: float
+
+    def holds(self, offset: int) -> bool:
+        """Tell whether an offset is of the chain."""
+        return self.start <= offset < self.end and offset % self.chains == self.chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,7 @@ class CheckOptions:
         allow_lost: Offsets may have been lost (so many disks were damaged on purpose).
         allow_lost_unshown: Offsets may have been lost of which no value was ever acknowledged or
             shown (a power cut tore the only copies of what was being written).
+        lost_chains: What was given up with chains that were abandoned, in this run, may be lost.
         appends_complete: The history holds every append to the log.
         trims_complete: The history holds every trim of the log.
         holes_closed: The final scan closed every hole below the tail.
@@ -54,6 +73,7 @@ class CheckOptions:
 
     allow_lost: bool = False
     allow_lost_unshown: bool = False
+    lost_chains: tuple[LostChain, ...] = ()
     appends_complete: bool = True
     trims_complete: bool = True
     holes_closed: bool = True
@@ -210,7 +230,7 @@ class _Checker:
         was_given = set(given)
         for place in expected:
             # Whether trimmed just then or later cannot be told: either answer is right.
-            excused = place[0] < bound or self._is_excused_loss(place[0])
+            excused = place[0] < bound or self._was_lost(place[0], ended)
             if place not in was_given and not excused:
                 source = self._sightings.record_at[place][1]
                 self._add("scan", f"{place[0]}.{place[1]} is missing", index, source)
@@ -245,7 +265,8 @@ class _Checker:
     def check_lost(self) -> None:
         """Check that losses are allowed, final, and not taken back."""
         lost_at = self._sightings.lost_at
-        if not (self._options.allow_lost or self._options.allow_lost_unshown):
+        options = self._options
+        if not (options.allow_lost or options.allow_lost_unshown or options.lost_chains):
             for offset, source in lost_at.items():
                 self._add("lost", f"offset {offset} was lost", source)
             for start, end in self._final.lost:
@@ -286,6 +307,12 @@ class _Checker:
         return offset < self._final.trimmed_below or self._is_excused_loss(offset)
 
     def _is_excused_loss(self, offset: int) -> bool:
+        return self._sightings.is_lost(offset) and self._was_lost(offset, math.inf)
+
+    def _was_lost(self, offset: int, time: float) -> bool:
+        """Tell whether an offset may have been lost by then; perhaps it is trimmed by now."""
+        if any(each.since <= time and each.holds(offset) for each in self._options.lost_chains):
+            return True
         return self._options.allow_lost and self._sightings.is_lost(offset)
 
 

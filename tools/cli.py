@@ -31,7 +31,9 @@ COMMANDS: dict[str, str] = {
     "layout": ".admin.layout:layout",
     "sequencer": ".admin.sequencer:sequencer",
     "scrub": ".scrub:scrub",
+    "chain": ".admin.chain:chain",
     "simulate": ".sim.cli:simulate",
+    "nemesis": ".nemesis.cli:nemesis",
 }
 """Name of each command: the module of this package, and its object there."""
 

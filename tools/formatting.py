@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from corfu.runtime.disk import FileDisk
 from corfu.sequencer.bootstrap import Bootstrap
 from corfu.sequencer.process import format_replica
 from corfu.sequencer.settings import SequencerSettings
+from corfu.storage_units.identity import read_identity
 from corfu.storage_units.process import format_unit
 from corfu.storage_units.settings import UnitSettings
 from corfu.types import Address, ClusterId, Incarnation, ReplicaId, SyncMode, UnitId
@@ -70,6 +72,32 @@ def format_folders(
                 bootstrap=bootstrap,
                 settings=SequencerSettings(),
             )
+
+
+def format_unit_anew(folder: Path) -> None:
+    """Replace a unit's data folder by an empty one, as after a change of disks.
+
+    The unit keeps its id and its address; what it held is gone, and so is its incarnation. No
+    process may run on the folder.
+
+    Raises:
+        OSError: The folder cannot be removed or written.
+    """
+    old = FileDisk(folder)
+    try:
+        identity = read_identity(old)
+    finally:
+        old.close()
+    shutil.rmtree(folder)
+    with _new_disk(folder) as disk:
+        format_unit(
+            disk,
+            cluster=identity.cluster,
+            unit=identity.unit,
+            incarnation=Incarnation(os.urandom(16)),
+            sync=identity.sync,
+            settings=UnitSettings(),
+        )
 
 
 @contextmanager

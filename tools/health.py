@@ -66,6 +66,7 @@ def assess(asked: Sequence[Address], answers: Sequence[StatusIs]) -> Health:
             for each in best.rebuilds
         ),
         *(f"lost: {_range(lost)}" for lost in best.lost),
+        *_abandoned(best),
     ]
     return Health(best, leader, replicas, tuple(problems))
 
@@ -93,13 +94,13 @@ def _unit_problems(best: StatusIs, unit: UnitStatus) -> list[str]:
         return [f"{name} has never answered"]
     if not is_up(unit):
         return [f"{name} has been silent for {unit.heard_ms / 1000:.1f} s"]
+    # A spare is in no epoch before it gets a place, and none is made for it.
+    listed = any(each.id == unit.unit for each in best.layout.units)
     said = {
-        "has restarted and waits for a new epoch": unit.restarted,
+        "has restarted and waits for a new epoch": unit.restarted and listed,
         "holds records in doubt": unit.doubt,
         "takes no writes: it saw a conflict": unit.frozen,
-        # A spare is in no epoch before it gets a place.
-        f"is still in epoch {unit.epoch}": unit.epoch < best.layout.epoch
-        and any(each.id == unit.unit for each in best.layout.units),
+        f"is still in epoch {unit.epoch}": unit.epoch < best.layout.epoch and listed,
         f"has only {unit.free_bytes >> 20} MiB of free disk": unit.free_bytes < FREE_BYTES_MIN,
     }
     return [f"{name} {what}" for what, holds in said.items() if holds]
@@ -121,6 +122,18 @@ def _short_chains(best: StatusIs) -> list[str]:
 def percent(done: int, all_: int) -> int:
     """Return how many of a hundred are done, rounded down: 100 only when all is."""
     return 100 * done // all_ if all_ else 100
+
+
+def _abandoned(best: StatusIs) -> list[str]:
+    """Return what was lost with chains that were abandoned, as far as it is not trimmed."""
+    return [
+        f"lost: {_range(Range(max(segment.start, best.trim_mark), segment.end))}, those of chain "
+        f"{number} of {len(segment.chains)}, which was abandoned"
+        for segment in best.layout.segments
+        if segment.end is not None and segment.end > best.trim_mark
+        for number, chain in enumerate(segment.chains)
+        if not chain
+    ]
 
 
 def _range(offsets: Range) -> str:

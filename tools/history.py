@@ -178,7 +178,7 @@ _ENTRIES_A_LINE = 1_000
 def encode_history(history: Iterable[Operation], final: FinalLog | None) -> Iterator[str]:
     """Yield the lines of a history, without line ends; the final log comes last."""
     for operation in history:
-        yield json.dumps(_encode(operation), separators=(",", ":"))
+        yield encode_operation(operation)
     if final is None:
         return
     head = {
@@ -224,6 +224,11 @@ def decode_history(lines: Iterable[str]) -> tuple[list[Operation], FinalLog | No
     if head is None and entries:
         raise HistoryFormatError("entries of a final log that is missing")
     return history, final
+
+
+def encode_operation(operation: Operation) -> str:
+    """Return one operation's line of a history."""
+    return json.dumps(_encode(operation), separators=(",", ":"))
 
 
 def _encode(operation: Operation) -> dict[str, object]:

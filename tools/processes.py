@@ -121,8 +121,24 @@ class Process:
 
     async def kill(self) -> None:
         """End the process with SIGKILL and wait until it is gone."""
+        # Its end is our doing: no death to report, unless it ended before.
+        self.death_reported = self.death_reported or self.status is None
         self.signal(signal.SIGKILL)
         await self.ended()
+
+    async def terminate(self) -> int:
+        """End the process with SIGTERM, as an operator does; return its exit status."""
+        self.death_reported = self.death_reported or self.status is None
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    def pause(self) -> None:
+        """Stop the process with SIGSTOP: it is there, and does nothing."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on."""
+        self.signal(signal.SIGCONT)
 
 
 async def stop_all(processes: Sequence[Process], budget_s: float = STOP_S_MAX) -> list[Process]:
@@ -133,6 +149,8 @@ async def stop_all(processes: Sequence[Process], budget_s: float = STOP_S_MAX) -
     """
     for process in processes:
         process.signal(signal.SIGTERM)
+        # A paused one hears of it only when it goes on.
+        process.resume()
     try:
         async with asyncio.timeout(budget_s):
             for process in processes:

@@ -8,8 +8,10 @@ import sys
 import click
 from rich.table import Table
 
-from corfu.types import Address
+from corfu.goals import GoalStatus
+from corfu.types import Address, UnitId
 
+from .admin.goal_text import goal_as_json
 from .asking import ask_health
 from .connection import cluster_option, output_option, run, timeout_option
 from .failure import Status
@@ -91,6 +93,10 @@ def as_json(health: Health) -> dict[str, object]:
             for each in best.rebuilds
         ],
         "lost": [list(lost) for lost in best.lost],
+        "goals": [
+            goal_as_json(record) for record in best.goals if record.status is GoalStatus.ACTIVE
+        ],
+        "drained": list(best.drained),
     }
 
 
@@ -106,6 +112,9 @@ def _print(health: Health) -> None:
     )
     console.print(_replica_table(health))
     console.print(_unit_table(health))
+    for record in best.goals:
+        if record.status is GoalStatus.ACTIVE:
+            console.print(f"under way: {record.goal}", style="yellow", soft_wrap=True)
     for problem in health.problems:
         console.print(f"degraded: {problem}", style="red", soft_wrap=True)
     if not health.problems:
@@ -137,9 +146,7 @@ def _unit_table(health: Health) -> Table:
     ]
     in_chains = {id_ for _, id_ in places}
     listed = {unit.id for unit in layout.units}
-    places += [
-        ("old entries" if id_ in listed else "spare", id_) for id_ in units if id_ not in in_chains
-    ]
+    places += [(_place(id_, listed, health), id_) for id_ in units if id_ not in in_chains]
     for place, id_ in places:
         unit = units.get(id_)
         address: Address = layout.unit(id_).address if unit is None else unit.address
@@ -155,3 +162,10 @@ def _unit_table(health: Health) -> Table:
                 gigabytes(unit.free_bytes),
             )
     return table
+
+
+def _place(id_: UnitId, listed: set[UnitId], health: Health) -> str:
+    """Return what a unit is for that stands in no open chain."""
+    if id_ in listed:
+        return "old entries"
+    return "drained" if id_ in health.best.drained else "spare"

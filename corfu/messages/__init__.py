@@ -52,6 +52,7 @@ from corfu.messages.sequencer import (
     GetStatus,
     GetTail,
     GetToken,
+    GoalIs,
     Grant,
     HistoryIs,
     HolesAre,
@@ -64,6 +65,7 @@ from corfu.messages.sequencer import (
     Rejection,
     ReplicaRole,
     ReplicaStatus,
+    SetGoal,
     StateIs,
     StatusIs,
     TailIs,
@@ -154,6 +156,8 @@ SequencerMessage = (
     | HolesAre
     | GetHistory
     | HistoryIs
+    | SetGoal
+    | GoalIs
     | Transfer
     | Transferring
     | GetState
@@ -225,6 +229,8 @@ KINDS: dict[int, type[Message]] = {
     77: StatusIs,
     78: GetHoles,
     79: HolesAre,
+    80: SetGoal,
+    81: GoalIs,
     82: Transfer,
     83: Transferring,
     84: GetHistory,
@@ -253,6 +259,7 @@ REPLIES: frozenset[type[Message]] = frozenset(
         *(Sealed, Installed, Trimmed, Probed, Inspected, Resolved, RebuildDone, ScrubIs, Pong),
         *(Grant, TailIs, LayoutIs, NotLeader, Rejected, Registered, TrimReached, StatusIs),
         *(HolesAre, HistoryIs),
+        GoalIs,
         *(Transferring, StateIs),
     }
 )
@@ -288,6 +295,7 @@ __all__ = [
     "GetStatus",
     "GetTail",
     "GetToken",
+    "GoalIs",
     "Grant",
     "Heartbeat",
     "HeartbeatAck",
@@ -335,6 +343,7 @@ __all__ = [
     "Seal",
     "Sealed",
     "SequencerMessage",
+    "SetGoal",
     "SilentUnit",
     "StateIs",
     "StatusIs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from corfu.goals import Goal, GoalRecord
 from corfu.layout import Layout, Unit
 from corfu.types import (
     Address,
@@ -291,7 +292,8 @@ class RebuildStatus:
 class StatusIs:
     """A replica's answer to `GetStatus`; `granting` tells if it is a leader that grants tokens.
 
-    `wanted_chains` and `wanted_replicas`: what full redundancy would be.
+    `wanted_chains` and `wanted_replicas`: what full redundancy would be. `drained` are units that
+    are not to be used.
 
     Attributes:
         incarnation: Of the answering replica's folder.
@@ -328,6 +330,8 @@ class StatusIs:
     wanted_chains: int
     wanted_replicas: int
     rebuilds: tuple[RebuildStatus, ...]
+    goals: tuple[GoalRecord, ...]
+    drained: tuple[UnitId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,3 +380,29 @@ class HistoryIs:
 
     request: RequestId
     layouts: tuple[Layout, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetGoal:
+    """Tool to leader: state a goal; `dry_run`: only tell what would be done; `undo`: lift it."""
+
+    request: RequestId
+    goal: Goal
+    dry_run: bool
+    undo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GoalIs:
+    """Leader's answer to `SetGoal`.
+
+    Not `accepted`: nothing was done, for `reason`. `steps` say, in words, what will be done, or
+    would be. `record` is the goal as it stands, perhaps one stated before that wants the same;
+    None if it was not stated.
+    """
+
+    request: RequestId
+    accepted: bool
+    reason: str
+    steps: tuple[str, ...]
+    record: GoalRecord | None

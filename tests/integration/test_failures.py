@@ -86,6 +86,12 @@ async def test_cluster_stopped_in_order_continues(tmp_path: Path) -> None:
         assert await contents(cluster) == appending.acknowledged
 
 
+async def test_cluster_with_a_paused_process_is_stopped_in_order(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path / "log", sequencers=1, chains=1, replicas=2) as cluster:
+        cluster.process("storage", 1).pause()
+        assert await cluster.stop() == []
+
+
 def _complaint(arguments: list[str]) -> tuple[int, str]:
     """Run a server that must refuse to start; return its status and the one line it said."""
     result = subprocess.run(arguments, capture_output=True, timeout=DEADLINE_S, check=False)

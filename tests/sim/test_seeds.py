@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from corfu.storage_units.scrub import Scrubbing
-from corfu.tools.sim.options import draw
+from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.run import simulate
 
 SEEDS = 320
@@ -51,7 +51,7 @@ def test_simulate_scrub_that_reads_nothing_is_found_out(
 ) -> None:
     """The simulator itself is tested: without the scrub no run with rot may pass."""
     monkeypatch.setattr(Scrubbing, "_step", Scrubbing._end)
-    options = replace(draw(1), kinds=("rot",), units_per_chain=3, settle_s=20.0)
+    options = Options(kinds=("rot",), spares=0, fault_gap_s=0.3, settle_s=20.0)
     report = simulate(1, options)
     assert report.problem is not None
     assert "liveness" in report.problem

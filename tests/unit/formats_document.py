@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import corfu.entry
+import corfu.goals
 import corfu.journal.format
 import corfu.journal.state
 import corfu.layout
@@ -38,6 +39,7 @@ BLOCKS: dict[tuple[str, str], str] = {
 MODULES = (
     corfu.codec,
     corfu.entry,
+    corfu.goals,
     corfu.journal.format,
     corfu.journal.state,
     corfu.layout,

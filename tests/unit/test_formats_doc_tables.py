@@ -16,6 +16,7 @@ import pytest
 import corfu.embedded.folder
 import corfu.embedded.store
 import corfu.entry
+import corfu.goals
 import corfu.journal.format
 import corfu.journal.state
 import corfu.layout
@@ -163,6 +164,8 @@ def test_data_messages_are_listed_with_their_numbers() -> None:
         corfu.types.State,
         corfu.messages.Reason,
         corfu.messages.Rejection,
+        corfu.goals.GoalKind,
+        corfu.goals.GoalStatus,
         corfu.journal.format.Origin,
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
+from corfu.tools.workload import WorkloadOptions
 from corfu.types import SyncMode
 
 
@@ -45,9 +46,6 @@ class Options:
     trim_share: float = 0.2
     """How often such a client, when it is its turn to trim, does."""
 
-    trims_count: bool = False
-    """Trims wait for what the units free."""
-
     fault_gap_s: float = 0.7
     kinds: tuple[str, ...] = (
         "kill",
@@ -69,6 +67,13 @@ class Options:
         "cut_between_units",
         "rot",
     )
+    goals: tuple[str, ...] = ()
+    """What an operator asks for meanwhile: drain, replace, add_chain, abandon."""
+
+    goal_gap_s: float = 1.5
+    goal_load_s: float = 4.0
+    """How long clients go on while the last goals come true."""
+
     network: NetworkSettings = field(default_factory=NetworkSettings)
     latency: DiskLatency = field(default_factory=DiskLatency)
     sync: SyncMode = SyncMode.ALWAYS
@@ -81,11 +86,27 @@ class Options:
     window_offsets_min: int = 32
     snapshot_slots: int = 64
 
+    @property
+    def workload(self) -> WorkloadOptions:
+        """What each client does."""
+        return WorkloadOptions(
+            appenders=self.appenders,
+            append_gap_s=self.append_gap_s,
+            read_gap_s=self.read_gap_s,
+            append_timeout_s=self.append_timeout_s,
+            record_bytes_max=self.record_bytes_max,
+            large_share=self.large_share,
+            large_bytes_max=self.large_bytes_max,
+            trim_clients=self.trim_clients,
+            trim_share=self.trim_share,
+        )
+
 
 CALM = NetworkSettings()
 
 ROT_SHARE = 0.35
 """Share of the seeds in which disks rot."""
+GOALS = ("drain", "replace", "add_chain", "abandon")
 
 
 def draw(seed: int) -> Options:
@@ -129,9 +150,8 @@ def draw(seed: int) -> Options:
         # Trims in nearly every rebuild and failover of the seed.
         trim_clients=1.0 if trims_much else 0.4,
         trim_share=0.9 if trims_much else 0.2,
-        trims_count=trims_much,
     )
-    return _with_rot(seed, options)
+    return _with_goals(seed, _with_rot(seed, options))
 
 
 def _with_rot(seed: int, options: Options) -> Options:
@@ -145,4 +165,25 @@ def _with_rot(seed: int, options: Options) -> Options:
         kinds=(*options.kinds, *["rot"] * max(1, len(options.kinds) // 4)),
         unit_cache_bytes=rng.choice((0, 64 << 10, 64 << 20)),
         scrub_rest_s=rng.choice((1.0, 3600.0)),
+    )
+
+
+def _with_goals(seed: int, options: Options) -> Options:
+    # Drawn apart: a seed without goals stays what it was before there were any.
+    rng = random.Random(f"goals-{seed}")  # noqa: S311
+    if rng.random() < 0.75:
+        return options
+    return with_goals(options, seed, tuple(rng.sample(GOALS, rng.randint(1, len(GOALS)))))
+
+
+def with_goals(options: Options, seed: int, goals: tuple[str, ...]) -> Options:
+    """Return the options with an operator who asks for such goals, and spares to reach them."""
+    rng = random.Random(f"spares-{seed}")  # noqa: S311
+    spares = options.spares + rng.randint(1, options.units_per_chain + 1)
+    return replace(
+        options,
+        goals=goals,
+        spares=spares,
+        goal_gap_s=rng.choice((0.5, 1.5, 3.0)),
+        settle_s=3 * options.settle_s,
     )

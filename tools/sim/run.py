@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
 from corfu.client.log import LogClient
-from corfu.errors import LostError, TrimmedError
-from corfu.messages import Inspect, Inspected, InspectedOffset
-from corfu.runtime.driver import Driver
+from corfu.goals import GoalStatus
 from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.state import State as ReplicaState
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.check import CheckOptions, check
-from corfu.tools.history import FinalLog
+from corfu.tools.final_read import FinalLogError, compare_units, read_whole
+from corfu.tools.history import FinalLog, Operation
 from corfu.tools.sim.faults import Nemesis
 from corfu.tools.sim.loop import SimulationError
+from corfu.tools.sim.operator import Operator
 from corfu.tools.sim.options import Options, draw
-from corfu.tools.sim.records import key_of
 from corfu.tools.sim.rot import Rotten
-from corfu.tools.sim.workload import Recorder, Workload
 from corfu.tools.sim.world import RuleBroken, World
-from corfu.types import Address, Offset, State
+from corfu.tools.workload import Recorder, Workload
 
 EVENTS_MAX = 5_000_000
 """A run that takes more callbacks than this goes round in circles."""
@@ -48,16 +46,16 @@ def simulate(seed: int, options: Options | None = None) -> Report:
     options = draw(seed) if options is None else options
     world = World(seed, options)
     world.loop.events_max = EVENTS_MAX
-    recorder = Recorder()
+    history: list[Operation] = []
+    recorder = Recorder(world.loop.time, history.append)
     problem: str | None = None
     try:
-        world.loop.run(_run(world, options, recorder))
-    except (RuleBroken, SimulationError) as error:
+        world.loop.run(_run(world, options, recorder, history))
+    except (RuleBroken, FinalLogError, SimulationError) as error:
         problem = f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001 - the boundary: whatever escapes is the finding
         problem = f"{type(error).__name__}: {error}"
         world.note("escaped", repr(error))
-    history = recorder.history
     report = Report(
         seed=seed,
         problem=problem,
@@ -76,7 +74,9 @@ def simulate(seed: int, options: Options | None = None) -> Report:
     return report
 
 
-async def _run(world: World, options: Options, recorder: Recorder) -> None:
+async def _run(
+    world: World, options: Options, recorder: Recorder, history: list[Operation]
+) -> None:
     loop = asyncio.get_running_loop()
     world.start()
     await asyncio.sleep(world.rng.uniform(0, 2))
@@ -84,10 +84,15 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
     for number in range(1, options.clients + 1):
         ordered = world.rng.random() < options.ordered_share
         log, _driver, group = world.client(ordered=ordered)
-        workload = Workload(f"c{number}", log, recorder, options, world.seed, ordered=ordered)
+        workload = Workload(
+            f"c{number}", _opening(log), recorder, options.workload, world.seed, ordered=ordered
+        )
         workloads.append((workload, group.run(_start, workload.run(), f"c{number}")))
     nemesis = Nemesis(world)
     nemesis.begin()
+    operator = Operator(world) if options.goals else None
+    if operator is not None:
+        operator.begin()
     ends = loop.time() + options.seconds
     while loop.time() < ends:
         await asyncio.sleep(0.25)
@@ -95,78 +100,36 @@ async def _run(world: World, options: Options, recorder: Recorder) -> None:
     await nemesis.heal()
     try:
         async with asyncio.timeout(options.settle_s):
+            finishing = None if operator is None else loop.create_task(operator.finish())
+            if finishing is not None:
+                # Epochs of goals under load, too; but not all of them, or a run takes too long.
+                await asyncio.wait({finishing}, timeout=options.goal_load_s)
             for workload, _task in workloads:
                 workload.end()
             await asyncio.gather(*(task for _, task in workloads))
+            if finishing is not None:
+                await finishing
             await _redundancy(world)
             await _healed(nemesis.rotten)
-            final = await _read_whole(world)
-            world.check()
-            await _compare_units(world, final)
+            final = await _final_log(world)
     except TimeoutError:
         lacking = _lacking(world) or "all redundant"
         pending = ", ".join([*world.loop.pending(), lacking, *nemesis.rotten.left()])
         raise RuleBroken(f"liveness: not settled in {options.settle_s} s: {pending}") from None
     _compare_replicas(world)
-    violations = check(recorder.history, final, options=CheckOptions(allow_lost_unshown=True))
+    gone = () if operator is None else operator.lost_chains()
+    known = CheckOptions(allow_lost_unshown=True, lost_chains=gone)
+    violations = check(history, final, options=known)
     if violations:
         raise RuleBroken("; ".join(str(violation) for violation in violations[:5]))
 
 
+def _opening(log: LogClient) -> Callable[[], Awaitable[LogClient]]:
+    return lambda: log.open(timeout=5)
+
+
 def _start(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
     return asyncio.get_running_loop().create_task(work, name=name)
-
-
-async def _read_whole(world: World) -> FinalLog:
-    """Scan all of the log with a fresh client: every operation has ended by now."""
-    log, _driver, _group = world.client()
-    await log.open()
-    tail = await log.tail()
-    trim_mark = Offset(0)
-    while True:
-        entries: dict[int, list[str]] = {}
-        lost: list[tuple[int, int]] = []
-        at = trim_mark
-        try:
-            at = await _scan(log, at, tail, entries, lost)
-        except TrimmedError as error:
-            if error.trim_mark <= trim_mark:
-                raise RuleBroken(f"trimmed at {error.offset}, below no mark") from error
-            trim_mark = error.trim_mark
-            continue
-        break
-    await log.close()
-    gone = {offset for start, end in lost for offset in range(start, end)}
-    junk = frozenset(
-        offset for offset in range(trim_mark, tail) if offset not in entries and offset not in gone
-    )
-    return FinalLog(
-        entries={offset: tuple(keys) for offset, keys in entries.items()},
-        tail=tail,
-        junk=junk,
-        trimmed_below=trim_mark,
-        lost=tuple(lost),
-    )
-
-
-async def _scan(
-    log: LogClient,
-    start: Offset,
-    tail: Offset,
-    entries: dict[int, list[str]],
-    lost: list[tuple[int, int]],
-) -> Offset:
-    """Read `[start, tail)`, noting what is lost on the way; returns `tail`."""
-    while start < tail:
-        try:
-            async for record in log.scan(start, tail):
-                entries.setdefault(record.position.offset, []).append(key_of(record.data))
-        except LostError as error:
-            lost.append((error.offset, error.offset + 1))
-            start = Offset(error.offset + 1)
-            continue
-        return tail
-    return tail
 
 
 def _newest(world: World) -> ReplicaState:
@@ -195,49 +158,32 @@ def _lacking(world: World) -> str | None:
     width, layout = world.options.units_per_chain, state.active
     if state.intent is not None:
         return "an intent is pending"
-    if len(layout.open_segment.chains) < world.options.chains:
+    if any(record.status is GoalStatus.ACTIVE for record in state.goals):
+        return "a goal is not reached"
+    if drained := [unit.id for unit in layout.units if unit.id in state.drained]:
+        return f"units {drained} are drained"
+    if len(layout.open_segment.chains) < state.wanted_chains:
         return f"{len(layout.open_segment.chains)} open chains"
     for host in world.units:
         if isinstance(host.process, UnitProcess) and not host.process.serves:
             return f"{host.name} waits to be dropped"
     for segment in layout.segments:
         for chain in segment.chains:
-            if len(chain) < width:
+            # What was abandoned is nobody's any more: the checker is told of it.
+            if len(chain) < width and (chain or not world.options.goals):
                 return f"chain {chain} of the segment at {segment.start}"
     return None
 
 
-async def _compare_units(world: World, final: FinalLog) -> None:
-    """Every unit of a chain holds, durably, exactly what the log showed."""
-    lost = {offset for start, end in final.lost for offset in range(start, end)}
-    _log, driver, _group = world.client()
-    driver.link.cluster = world.cluster
-    layout = _newest(world).active
-    for unit in layout.units:
-        held = await _inspect(driver, unit.address, final)
-        for segment in layout.segments:
-            end = final.tail if segment.end is None else min(segment.end, final.tail)
-            for offset in range(max(segment.start, final.trimmed_below), end):
-                if offset in lost or unit.id not in segment.chain_of(Offset(offset)):
-                    continue
-                state = held[offset].state if offset in held else State.EMPTY
-                wanted = State.JUNK if offset in final.junk else State.DATA
-                if state is not wanted:
-                    raise RuleBroken(
-                        f"unit {unit.id} has {state.name} at {offset}, not {wanted.name}"
-                    )
-
-
-async def _inspect(driver: Driver, address: Address, final: FinalLog) -> dict[int, InspectedOffset]:
-    held: dict[int, InspectedOffset] = {}
-    at = final.trimmed_below
-    while at < final.tail:
-        request = Inspect(driver.new_request(), Offset(at), Offset(min(at + 1024, final.tail)))
-        reply = await driver.ask(address, request, 5.0)
-        assert isinstance(reply, Inspected)
-        held |= {each.offset: each for each in reply.offsets}
-        at = reply.end
-    return held
+async def _final_log(world: World) -> FinalLog:
+    """Read the log whole with a fresh client, and compare it with what every unit holds."""
+    log, driver, _group = world.client()
+    await log.open()
+    final = await read_whole(log)
+    world.check()
+    await compare_units(driver, _newest(world).active, final)
+    await log.close()
+    return final
 
 
 def _compare_replicas(world: World) -> None:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from corfu.client.cluster import Cluster
 from corfu.client.log import LogClient
 from corfu.client.settings import ClientSettings
 from corfu.config import LinkSettings
@@ -230,7 +231,21 @@ class World:
         log, driver = group.run(self._open_client, self._clients, ordered)
         return log, driver, group
 
-    def _open_client(self, number: int, ordered: bool) -> tuple[LogClient, Driver]:
+    def admin(self) -> tuple[Cluster, Group]:
+        """Make what an admin command works with, on a machine of its own, and its process group."""
+        self._clients += 1
+        group = self.loop.group(f"admin{self._clients}")
+        return group.run(self._open_admin, self._clients), group
+
+    def _open_admin(self, number: int) -> Cluster:
+        driver = self._open_driver(number)
+
+        def learn(cluster: ClusterId) -> None:
+            driver.link.cluster = cluster
+
+        return Cluster(driver, ClientSettings(), self.rng, self.sequencers, learn)
+
+    def _open_driver(self, number: int) -> Driver:
         link = Link(
             cluster=None,
             session=Incarnation(self.entropy(16)),
@@ -246,13 +261,17 @@ class World:
             on_fatal=self.fail,
         )
         driver.start()
+        return driver
+
+    def _open_client(self, number: int, ordered: bool) -> tuple[LogClient, Driver]:
+        driver = self._open_driver(number)
         settings = ClientSettings(
             ordered=ordered,
             entry_bytes_target=max(1024, self.options.entry_bytes_target),
         )
 
         def learn(cluster: ClusterId) -> None:
-            link.cluster = cluster
+            driver.link.cluster = cluster
 
         async def stop() -> None:
             driver.stop()

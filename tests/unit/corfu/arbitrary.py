@@ -16,6 +16,7 @@ from corfu.types import (
     Address,
     ClusterId,
     EntryId,
+    GoalId,
     Incarnation,
     Offset,
     State,
@@ -47,7 +48,7 @@ def register() -> None:
     st.register_type_strategy(HeldOffset, st.builds(HeldOffset, state=SETTLED))
     bitmaps = st.binary(min_size=128, max_size=128)
     st.register_type_strategy(Block, st.builds(Block, bitmap=bitmaps))
-    for kind, length in ((ClusterId, 8), (Incarnation, 16), (EntryId, 16)):
+    for kind, length in ((ClusterId, 8), (Incarnation, 16), (EntryId, 16), (GoalId, 16)):
         st.register_type_strategy(kind, st.binary(min_size=length, max_size=length))
     st.register_type_strategy(Offset, OFFSETS)
 

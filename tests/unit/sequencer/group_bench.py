@@ -16,7 +16,7 @@ from corfu.effects import Effect, Send
 from corfu.journal.execute import execute_all
 from corfu.journal.format import JournalSettings
 from corfu.layout import Leader, Replica, Unit
-from corfu.messages import GetToken, Grant, Message, Trim
+from corfu.messages import GetToken, Grant, Message, SetGoal, Trim
 from corfu.sequencer.bootstrap import Bootstrap
 from corfu.sequencer.commands import ActivateLayout, ProposeLayout, SealedUnit
 from corfu.sequencer.identity import ReplicaIdentity, read_identity
@@ -347,6 +347,9 @@ class MiniLeader:
         pass
 
     def trim(self, request: Trim, sender: Address) -> None:
+        pass
+
+    def set_goal(self, request: SetGoal, sender: Address) -> None:
         pass
 
     def expelled(self) -> None:

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from corfu import schema
 from corfu.config import WINDOW_OFFSETS_MAX
 from corfu.errors import WireError
+from corfu.goals import Goal, GoalKind
 from corfu.layout import Layout, Leader, Replica, Unit, problems
 from corfu.sequencer.commands import (
     KINDS,
     ActivateLayout,
+    AddGoal,
     CloseUntil,
     Command,
     DeclareLost,
+    EndGoal,
     Noop,
     ProposeLayout,
     RecordRebuilt,
@@ -31,7 +34,7 @@ from corfu.sequencer.commands import (
 )
 from corfu.sequencer.machine import apply
 from corfu.sequencer.state import Outcome, Rebuilt, State, first_state
-from corfu.types import Address, Ballot, Epoch, Offset, Range, ReplicaId, UnitId
+from corfu.types import Address, Ballot, Epoch, GoalId, Offset, Range, ReplicaId, UnitId
 from tests.unit.sequencer.group_bench import bootstrap, incarnation, replica_address
 
 LEADER = Leader(ReplicaId(1), Ballot(4, ReplicaId(1)))
@@ -475,6 +478,8 @@ def test_command_of_every_kind_survives_its_encoding() -> None:
         RegisterUnit(unit(1)),
         DeclareLost(Epoch(1), (Range(Offset(1), Offset(2)),)),
         RecordRebuilt(Epoch(1), UnitId(1), unit(1).incarnation, Offset(0), Offset(1), 1, 0),
+        AddGoal(Goal(GoalId(bytes(16)), GoalKind.DRAIN_UNIT, (UnitId(1),))),
+        EndGoal(GoalId(bytes(16)), done=True, detail=""),
         ReplaceReplica(ReplicaId(3), incarnation(3), member(4)),
     ]
     assert {type(command) for command in commands} == set(KINDS.values())

@@ -6,8 +6,9 @@ import random
 
 from corfu.layout import Layout
 from corfu.sequencer.commands import CloseUntil, RecordRebuilt, RegisterUnit
-from corfu.sequencer.planning import Survey, changes, plan, rebuilds
+from corfu.sequencer.planning import changes, plan, rebuilds
 from corfu.sequencer.state import State
+from corfu.sequencer.survey import Survey
 from corfu.types import Offset, UnitId
 from tests.unit.sequencer.test_machine import (
     LEADER,
@@ -46,7 +47,8 @@ def rebuild_all(state: State) -> State:
     for goal in rebuilds(state):
         place = (goal.unit.id, goal.unit.incarnation, goal.reached, goal.end)
         done = RecordRebuilt(state.active.epoch, *place, goal.chains, goal.chain)
-        state = good(state, done)
+        if goal.reached < goal.end:
+            state = good(state, done)
     return state
 
 

@@ -24,6 +24,7 @@ from corfu.messages import (
     PreVote,
     PreVoted,
     Promise,
+    SetGoal,
     TailIs,
     Trim,
 )
@@ -100,6 +101,7 @@ class Solo:
     def deposed(self) -> None: ...
 
     def trim(self, request: Trim, sender: Address) -> None: ...
+    def set_goal(self, request: SetGoal, sender: Address) -> None: ...
 
     def expelled(self) -> None:
         raise AssertionError("nobody is replaced here")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from corfu.tools.check import RULES, CheckOptions, check
+from corfu.tools.check import RULES, CheckOptions, LostChain, check
 from corfu.tools.history import (
     Append,
     Fill,
@@ -227,6 +227,29 @@ def test_check_lost_when_allowed_excuses_exactly_those_offsets() -> None:
     assert [v.rule for v in check((*SOUND, lost), FINAL, options=options)] == ["lost"]
     also = replace(final, entries={4: ("e0", "e1"), 7: ("h",)}, junk=frozenset({5, 6, 8}))
     assert "durable" in {v.rule for v in check(SOUND, also, options=options)}
+
+
+def test_check_lost_with_an_abandoned_chain_excuses_its_offsets_from_then_on() -> None:
+    gone = LostChain(start=0, end=8, chains=2, chain=1, since=20.0)
+    options = CheckOptions(lost_chains=(gone,))
+    kept = {4: ("e0", "e1"), 9: ("j",)}
+    final = replace(FINAL, entries=kept, lost=((5, 6), (7, 8)))
+    later = Scan(30, 31, "s", (4, 0), (10, 0), tuple((p, r) for p, r in _places(kept)))
+    assert check((*SOUND, read(25, 26, 5, Mark.LOST), later), final, options=options) == []
+    # What is lost may be trimmed by the end.
+    trimmed = replace(final, entries={9: ("j",)}, junk=frozenset({8}), trimmed_below=8, lost=())
+    trim = Trim(40, 41, "s", 8, 8)
+    assert check((*SOUND, later, trim), trimmed, options=options) == []
+    # Before the disks went, and of other chains, nothing may lack.
+    sooner = replace(later, invoked=18, completed=19)
+    assert {v.rule for v in check((*SOUND, sooner), final, options=options)} == {"scan"}
+    other = replace(final, entries={9: ("j",)}, lost=((4, 6), (7, 8)))
+    assert "durable" in {v.rule for v in check(SOUND, other, options=options)}
+    assert "durable" in {v.rule for v in check(SOUND, final)}
+
+
+def _places(entries: dict[int, tuple[str, ...]]) -> list[tuple[Place, str]]:
+    return [((o, i), r) for o, records in entries.items() for i, r in enumerate(records)]
 
 
 def test_check_partial_history_options_excuse_the_unrecorded() -> None:

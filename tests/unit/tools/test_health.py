@@ -82,6 +82,8 @@ def _answer(replica: int, *, granting: bool = False) -> StatusIs:
         1,
         2,
         (),
+        (),
+        (),
     )
 
 
@@ -118,11 +120,29 @@ def test_assess_of_a_unit_in_trouble_names_it() -> None:
         assert "storage unit 1" in problems[0]
 
 
+def test_assess_of_a_spare_that_was_in_an_epoch_before_finds_nothing() -> None:
+    """It has restarted, and no epoch is made for it before it gets a place."""
+    spare = replace(_unit(UNITS[0]), unit=UnitId(3), restarted=True, epoch=Epoch(2))
+    answer = replace(HEALTHY[0], units=(*HEALTHY[0].units, spare))
+    assert assess(ASKED, [answer, *HEALTHY[1:]]).problems == ()
+
+
 def test_assess_of_short_chains_and_lost_offsets_says_so() -> None:
     short = replace(LAYOUT, segments=(Segment(Offset(0), None, ((UnitId(1),),)),))
     answer = replace(HEALTHY[0], layout=short, pending_epoch=Epoch(5))
     problems = assess(ASKED, [answer, *HEALTHY[1:]]).problems
     assert problems == ("epoch 5 is being made", "chain 0 has 1 units instead of 2")
+
+
+def test_assess_of_an_abandoned_chain_tells_what_is_lost_above_the_trim_mark() -> None:
+    closed = Segment(Offset(0), Offset(90), ((), (UnitId(1), UnitId(2))))
+    opened = Segment(Offset(90), None, ((UnitId(1), UnitId(2)),))
+    layout = replace(LAYOUT, segments=(closed, opened))
+    answer = replace(HEALTHY[0], layout=layout, trim_mark=Offset(30))
+    problems = assess(ASKED, [answer, *HEALTHY[1:]]).problems
+    assert problems == ("lost: offsets 30 to 89, those of chain 0 of 2, which was abandoned",)
+    trimmed = replace(answer, trim_mark=Offset(90))
+    assert assess(ASKED, [trimmed, *HEALTHY[1:]]).problems == ()
 
 
 def test_leader_of_two_that_say_so_is_the_newer_epochs() -> None:

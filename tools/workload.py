@@ -1,11 +1,15 @@
-"""What clients do in a run: every operation they have, recorded as a history."""
+"""What clients do to a log under test: every operation they have, recorded as a history.
+
+The simulator runs it in virtual time, the nemesis against real processes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from corfu.client.log import LogClient
 from corfu.errors import (
     AppendUnknownError,
     CorfuError,
@@ -16,7 +20,10 @@ from corfu.errors import (
     UnavailableError,
     UnwrittenError,
 )
-from corfu.tools.history import (
+from corfu.log import Log
+from corfu.types import Offset, Position, Record, State
+
+from .history import (
     Append,
     Fill,
     Mark,
@@ -30,40 +37,76 @@ from corfu.tools.history import (
     Tail,
     Trim,
 )
-from corfu.tools.sim.options import Options
-from corfu.tools.sim.records import key_of, make_record
-from corfu.types import Offset, Position, State
+from .records import key_of, make_record
 
 MARKS = {State.JUNK: Mark.JUNK, State.TRIMMED: Mark.TRIMMED, State.LOST: Mark.LOST}
+
+
+FOLLOWED_MAX = 500
+"""A follower's records are recorded as scans of at most so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadOptions:
+    """How much one client does. `*_gap_s` are means of exponential gaps."""
+
+    appenders: int = 2
+    """Concurrent appending tasks."""
+
+    append_gap_s: float = 0.02
+    read_gap_s: float = 0.05
+    append_timeout_s: float = 4.0
+    record_bytes_max: int = 300
+    large_share: float = 0.01
+    large_bytes_max: int = 150_000
+    trim_clients: float = 0.4
+    """Share of the clients that trim."""
+
+    trim_share: float = 0.2
+    """Share of their turns to trim that do."""
+
+    trimmed_share: float = 1.0
+    """At most this part of what a client knows of the log is trimmed by it: the rest is there to
+    be found, or missed, in the end."""
 
 
 class Recorder:
     """Takes down operations with strictly increasing stamps."""
 
-    def __init__(self) -> None:
-        self.history: list[Operation] = []
+    def __init__(self, clock: Callable[[], float], keep: Callable[[Operation], None]) -> None:
+        """Make a recorder.
+
+        Args:
+            clock: A clock that all clients of the history share. Not one that a loop reads once
+                a turn: an operation would seem to have ended before its answer came.
+            keep: Takes each operation once it has ended.
+        """
+        self._clock = clock
         self._stamps = Stamps()
+        self.keep = keep
 
     def now(self) -> float:
         """Return a stamp of this moment."""
-        return self._stamps.stamp(asyncio.get_running_loop().time())
+        return self._stamps.stamp(self._clock())
 
 
 class Workload:
     """One client's tasks: appenders, a reader, a follower."""
 
+    _log: Log
+
     def __init__(
         self,
         name: str,
-        log: LogClient,
+        open_log: Callable[[], Awaitable[Log]],
         recorder: Recorder,
-        options: Options,
+        options: WorkloadOptions,
         seed: int,
         *,
         ordered: bool,
     ) -> None:
         self._name = name
-        self._log = log
+        self._open_log = open_log
         self._recorder = recorder
         self._options = options
         self._rng = random.Random(f"workload-{seed}-{name}")  # noqa: S311
@@ -77,7 +120,7 @@ class Workload:
         """Open the log, then do every kind of operation until `end` is called."""
         while True:
             try:
-                await self._log.open(timeout=5)
+                self._log = await self._open_log()
                 break
             except UnavailableError:
                 continue
@@ -130,7 +173,7 @@ class Workload:
         for index, position in enumerate(positions):
             places[index] = (position.offset, position.index)
         self._known += positions
-        self._recorder.history.append(
+        self._recorder.keep(
             Append(
                 invoked,
                 self._recorder.now(),
@@ -177,7 +220,7 @@ class Workload:
             seen = Mark.LOST
         except CorfuError:
             seen = None
-        self._recorder.history.append(
+        self._recorder.keep(
             Read(
                 invoked,
                 self._recorder.now(),
@@ -198,9 +241,7 @@ class Workload:
             offset = await self._log.tail(linearizable=confirmed, timeout=5)
         except CorfuError:
             offset = None
-        self._recorder.history.append(
-            Tail(invoked, self._recorder.now(), self._name, offset, confirmed)
-        )
+        self._recorder.keep(Tail(invoked, self._recorder.now(), self._name, offset, confirmed))
 
     async def _scan(self) -> None:
         start = max(0, self._place().offset - self._rng.randint(0, 200))
@@ -224,7 +265,7 @@ class Workload:
                 begin = reached = (error.trim_mark, 0)
         except CorfuError:
             pass
-        self._recorder.history.append(
+        self._recorder.keep(
             Scan(
                 invoked,
                 self._recorder.now(),
@@ -248,51 +289,68 @@ class Workload:
                 seen = tuple(key_of(record.data) for record in records)
         except CorfuError:
             seen = None
-        self._recorder.history.append(Fill(invoked, self._recorder.now(), self._name, offset, seen))
+        self._recorder.keep(Fill(invoked, self._recorder.now(), self._name, offset, seen))
 
     async def _trim(self) -> None:
         if self._rng.random() < 1 - self._options.trim_share:
             return
-        mark = max(0, self._place().offset - self._rng.randint(0, 100))
+        share = self._options.trimmed_share
+        mark = int(max(0, self._place().offset - self._rng.randint(0, 100)) * share)
         invoked = self._recorder.now()
         reached: int | None = None
         try:
-            if self._options.trims_count:
-                reached = (await self._log.trim_counting(Offset(mark), timeout=5)).mark
-            else:
-                reached = await self._log.trim(Offset(mark), timeout=5)
+            reached = await self._log.trim(Offset(mark), timeout=5)
         except CorfuError:
             reached = None
-        self._recorder.history.append(
-            Trim(invoked, self._recorder.now(), self._name, mark, reached)
-        )
+        self._recorder.keep(Trim(invoked, self._recorder.now(), self._name, mark, reached))
 
     async def _follow_on(self) -> None:
         """Follow until cancelled; begin again behind the trim mark when it is overtaken."""
         start = Offset(0)
         while not self._stopping.is_set():
-            invoked = self._recorder.now()
-            items: list[tuple[Place, str]] = []
-            begin: Place = (start, 0)
+            followed = Followed(self._recorder, self._name, start)
             try:
                 async for record in self._log.follow(start, on_lost="skip"):
-                    items.append(  # noqa: PERF401 - what came before an error counts
-                        ((record.position.offset, record.position.index), key_of(record.data))
-                    )
+                    followed.add(record)
             except TrimmedError as error:
                 start = max(error.trim_mark, Offset(start + 1))
             except CorfuError:
-                start = Offset(items[-1][0][0] + 1) if items else start
+                start = Offset(followed.reached[0] + 1) if followed.reached[1] else start
             finally:
-                reached = (items[-1][0][0], items[-1][0][1] + 1) if items else begin
-                self._recorder.history.append(
-                    Scan(
-                        invoked,
-                        self._recorder.now(),
-                        self._name,
-                        begin,
-                        reached,
-                        tuple(items),
-                        cached=True,
-                    )
-                )
+                followed.end()
+
+
+class Followed:
+    """What one follow has given, recorded as scans that lie side by side."""
+
+    def __init__(self, recorder: Recorder, client: str, start: Offset) -> None:
+        self._recorder = recorder
+        self._client = client
+        # Of every part: what a later one gives may have been fetched long before.
+        self._invoked = recorder.now()
+        self._begin: Place = (start, 0)
+        self._items: list[tuple[Place, str]] = []
+        self.reached = self._begin
+
+    def add(self, record: Record) -> None:
+        """Take down one record."""
+        place = record.position
+        self._items.append(((place.offset, place.index), key_of(record.data)))
+        self.reached = (place.offset, place.index + 1)
+        if len(self._items) >= FOLLOWED_MAX:
+            self.end()
+
+    def end(self) -> None:
+        """Record what has come since the last part."""
+        self._recorder.keep(
+            Scan(
+                self._invoked,
+                self._recorder.now(),
+                self._client,
+                self._begin,
+                self.reached,
+                tuple(self._items),
+                cached=True,
+            )
+        )
+        self._begin, self._items = self.reached, []
