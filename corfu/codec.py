@@ -23,6 +23,7 @@ from corfu.messages import (
     KIND_OF,
     KINDS,
     GetLayout,
+    GetState,
     GetStatus,
     Inspect,
     Inspected,
@@ -54,7 +55,7 @@ FRAGMENTS_MAX = 0xFFFF
 NO_CLUSTER = ClusterId(bytes(8))
 """Cluster id of a sender that has yet to learn it."""
 
-OPEN_KINDS = frozenset({KIND_OF[GetLayout], KIND_OF[GetStatus]})
+OPEN_KINDS = frozenset({KIND_OF[GetLayout], KIND_OF[GetStatus], KIND_OF[GetState]})
 """What may be asked without knowing the cluster id: the answers tell it."""
 
 BLOCK_BITMAP_BYTES = 128

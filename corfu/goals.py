@@ -73,7 +73,8 @@ class Goal:
             case GoalKind.ABANDON_CHAIN:
                 return f"abandon of the units {units}"
             case GoalKind.REPLACE_REPLICA:
-                return f"replacement of replica {self.replaced}"
+                new = None if self.replica is None else self.replica.id
+                return f"replacement of replica {self.replaced} by {new}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ STATUS_CLEAN = 0
 STATUS_REFUSED = 1
 STATUS_USAGE = 2
 STATUS_FOLDER = 3
+STATUS_REPLACED = 4
 STATUS_DISK_FAILED = 75
 
 _EPILOG = f"""A new cluster: format the storage units first (each prints its incarnation), write the
@@ -24,6 +25,7 @@ exit status:
   {STATUS_USAGE}   wrong arguments
   {STATUS_FOLDER}   the data folder cannot be used: not formatted, in use, damaged, foreign,
       of a newer format, or not writable
+  {STATUS_REPLACED}   another replica has taken the place of this one: the folder is of no use any more
   {STATUS_DISK_FAILED}  a write or fsync failed; nothing that waited for it was answered
 
 examples:
@@ -33,6 +35,11 @@ examples:
       --chain 1,2,3 --chain 4,5,6 > bootstrap.json
   corfu-sequencer format /data/replica-1 --id 1 --bootstrap bootstrap.json
   corfu-sequencer start /data/replica-1
+
+In place of a replica of a running cluster:
+  corfu-sequencer format /data/replica-4 --id 4 --join 10.0.0.1:9700,10.0.0.2:9700
+  corfu-sequencer start /data/replica-4 --listen 10.0.0.4:9700
+  corfu sequencer replace 3 10.0.0.4:9700
 """
 
 
@@ -47,11 +54,18 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     _add_bootstrap(commands.add_parser("bootstrap", help="print what a new cluster starts from"))
-    make = commands.add_parser("format", help="make a data folder for a replica of a new cluster")
+    make = commands.add_parser("format", help="make a data folder for a replica")
     make.add_argument("folder", type=Path, metavar="DIR")
     make.add_argument("--id", type=_replica_id, required=True, help="the replica's number, from 1")
-    make.add_argument(
-        "--bootstrap", type=Path, required=True, metavar="FILE", help="the same for all replicas"
+    kind = make.add_mutually_exclusive_group(required=True)
+    kind.add_argument(
+        "--bootstrap", type=Path, metavar="FILE", help="of a new cluster: the same for all replicas"
+    )
+    kind.add_argument(
+        "--join",
+        type=addresses,
+        metavar="HOST:PORT,...",
+        help="replicas of a running cluster, in which it is to replace one; the id must be new",
     )
     start = commands.add_parser("start", help="run the replica of a data folder")
     start.add_argument("folder", type=Path, metavar="DIR")
@@ -59,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         "--listen",
         type=address,
         metavar="HOST:PORT",
-        help="where to listen; by default the address that the bootstrap gave this replica",
+        help="where to listen; by default the address that the members know",
     )
     start.add_argument(
         "--datagram-bytes",
@@ -121,6 +135,11 @@ def address(text: str) -> Address:
     if not port.isdecimal() or not 0 < int(port) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} has no port from 1 to 65535")
     return Address(host, int(port))
+
+
+def addresses(text: str) -> tuple[Address, ...]:
+    """Read HOST:PORT,HOST:PORT..."""
+    return tuple(address(part.strip()) for part in text.split(","))
 
 
 def _number(text: str, what: str) -> int:

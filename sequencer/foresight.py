@@ -65,7 +65,7 @@ def _units_refusal(state: State, survey: Survey, goal: Goal) -> str | None:
         case GoalKind.ABANDON_CHAIN:
             return _abandon_refusal(state, survey, goal)
         case GoalKind.REPLACE_REPLICA:
-            return "goals of this kind are not known here"
+            raise AssertionError("what becomes of it is not told by running ahead")
 
 
 def _mates_refusal(state: State, survey: Survey, goer: UnitId) -> str | None:

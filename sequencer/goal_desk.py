@@ -18,6 +18,7 @@ from .commands import AddGoal, EndGoal
 from .context import Context
 from .foresight import Foreseen, foresee, steps_left
 from .goals import active_goals, cannot_be_lifted, goal_record, reached
+from .member_change import MemberChange
 from .survey import Survey
 
 _LOOK_S = 0.05
@@ -31,6 +32,7 @@ class GoalDesk:
         self._context = context
         self._survey = survey
         self._begun_at = context.now()
+        self._members = MemberChange(context)
         self._asked: dict[RequestId, asyncio.Task[None]] = {}
 
     def close(self) -> None:
@@ -57,10 +59,14 @@ class GoalDesk:
         for goal in active_goals(context.state, *GoalKind):
             state = context.state
             if reached(state, goal):
+                if goal.replica is not None and not self._members.is_voting(goal.replica):
+                    continue
                 detail = f"reached in epoch {state.active.epoch}"
                 outcome = await context.decide(EndGoal(goal.id, done=True, detail=detail))
                 if outcome.accepted:
                     context.log(f"the {goal} is done")
+            elif goal.kind is GoalKind.REPLACE_REPLICA:
+                await self._members.advance(goal)
             elif goal.kind is GoalKind.ABANDON_CHAIN and state.intent is None:
                 # The operator was wrong: what this unit holds is not gone.
                 back = sorted({*goal.units} & self._survey().answering)
@@ -96,9 +102,16 @@ class GoalDesk:
         context, goal = self._context, request.goal
         known = self._known(goal)
         if known is not None:
-            left = steps_left(context.state, self._survey(), self._leader())
+            left = (
+                self._members.steps_left(goal)
+                if goal.kind is GoalKind.REPLACE_REPLICA
+                else steps_left(context.state, self._survey(), self._leader())
+            )
             return GoalIs(request.request, True, "", left, known)
-        foreseen = foresee(context.state, self._survey(), goal, self._leader())
+        if goal.kind is GoalKind.REPLACE_REPLICA:
+            foreseen = await self._members.foresee(goal)
+        else:
+            foreseen = foresee(context.state, self._survey(), goal, self._leader())
         if foreseen.refusal is not None or request.dry_run:
             return self._told(request, foreseen)
         outcome = await context.decide(AddGoal(goal))
@@ -124,6 +137,8 @@ class GoalDesk:
                 and goal.kind in _DRAINS
                 and goal.units[0] in state.drained
             )
+            if record.status is GoalStatus.DONE and goal.replica in state.replicas:
+                holds = True
             if holds and record.goal.same_wish(goal):
                 return record
         return None

@@ -12,6 +12,7 @@ from corfu.goals import Goal, GoalKind, GoalRecord, GoalStatus
 from corfu.types import GoalId, UnitId
 
 from .commands import AddGoal, EndGoal
+from .membership import is_published, unfit_replica
 from .state import ACCEPTED, Outcome, State, rejected
 
 ENDED_KEPT = 32
@@ -72,7 +73,7 @@ def _conflict(state: State, goal: Goal) -> str | None:
         shared = sorted({*goal.units} & {*other.units})
         if shared:
             return f"unit {shared[0]} stands in a goal under way: {other}"
-        single = goal.kind in (GoalKind.ADD_CHAIN, GoalKind.ABANDON_CHAIN)
+        single = goal.kind not in _DRAINS
         if single and other.kind is goal.kind:
             return f"one at a time: the {other} is under way"
     return None
@@ -80,8 +81,10 @@ def _conflict(state: State, goal: Goal) -> str | None:
 
 def _unfit(state: State, goal: Goal) -> str | None:
     """Return why the goal is none that the state allows."""
-    if goal.kind not in _COUNTS:
-        return "goals of this kind are not known here"
+    if goal.kind is GoalKind.REPLACE_REPLICA:
+        if goal.units or goal.replica is None:
+            return "it names units, or no replica"
+        return unfit_replica(state, goal.replaced, goal.replica)
     least, most = _COUNTS[goal.kind]
     if not least <= len(goal.units) <= most or len({*goal.units}) != len(goal.units):
         return "it names too few units, too many, or one twice"
@@ -163,6 +166,9 @@ def cannot_be_lifted(state: State, record: GoalRecord) -> str | None:
     if goal.kind is GoalKind.ADD_CHAIN:
         if any(len(each.open_segment.chains) >= state.wanted_chains for each in pending):
             return "the chain is there, or about to be"
+    elif goal.kind is GoalKind.REPLACE_REPLICA:
+        if goal.replica in state.replicas:
+            return "the new replica is a member already"
     elif intent is not None and not {*intent.abandoned}.isdisjoint(goal.units):
         return "the layout without these units is about to be active"
     return None
@@ -179,7 +185,7 @@ def reached(state: State, goal: Goal) -> bool:
         case GoalKind.ABANDON_CHAIN:
             return not _still_listed(state, goal)
         case GoalKind.REPLACE_REPLICA:
-            return False
+            return goal.replica is not None and is_published(state, goal.replica)
 
 
 def _ended(state: State, record: GoalRecord, status: GoalStatus, detail: str) -> State:

@@ -189,6 +189,10 @@ class Group:
         assert self._member.phase in WITH_BALLOT
         self._term.begin_round(now)
 
+    def is_followed_by(self, replica: ReplicaId, now: float, within_s: float) -> bool:
+        """Tell if this replica leads, and another one that votes has lately answered it."""
+        return self.leads and self._term.is_followed_by(replica, now, within_s)
+
     def hand_over(self, to: ReplicaId | None, now: float) -> bool:
         """Ask a follower (None: the one that is best off) to lead; False if there is none."""
         heir = self._term.heir(now) if to is None else to

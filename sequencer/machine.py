@@ -28,20 +28,18 @@ from .commands import (
     TrimTo,
 )
 from .goals import add_goal, end_goal
+from .membership import replace_replica
 from .state import ACCEPTED, Outcome, Rebuilt, State, rejected
 from .succession import activate, propose
 
 LOST_RANGES_MAX = 10_000
 """Most separate ranges of lost offsets; a disk that lost more is better abandoned."""
 
-REMOVED_MAX = 64
-"""Most replaced replicas that are remembered; they are told that they are members no more."""
-
 REGISTERED_MAX = 1_000
 """Most units known besides those of the layout."""
 
 
-def apply(state: State, command: Command) -> tuple[State, Outcome]:
+def apply(state: State, command: Command) -> tuple[State, Outcome]:  # noqa: C901 - one case each
     """Return the state after `command`, and whether it was accepted."""
     match command:
         case Noop():
@@ -67,7 +65,7 @@ def apply(state: State, command: Command) -> tuple[State, Outcome]:
         case EndGoal():
             return end_goal(state, command)
         case ReplaceReplica():
-            return _replace_replica(state, command)
+            return replace_replica(state, command)
         case _:
             assert_never(command)
 
@@ -128,26 +126,6 @@ def _register(state: State, command: RegisterUnit) -> tuple[State, Outcome]:
     if len(others) >= REGISTERED_MAX:
         return rejected(state, "too many registered units")
     return replace(state, registered=(*others, unit)), ACCEPTED
-
-
-def _replace_replica(state: State, command: ReplaceReplica) -> tuple[State, Outcome]:
-    new, old = command.new, (command.old, command.incarnation)
-    if new in state.replicas:
-        return rejected(state, f"replica {new.id} is a member already")
-    replaced = [member for member in state.replicas if (member.id, member.incarnation) == old]
-    if not replaced:
-        return rejected(state, f"replica {command.old} is no member, or another incarnation")
-    others = tuple(member for member in state.replicas if member not in replaced)
-    # A new id and a new incarnation: no vote, ballot or message of one that left, or was formatted
-    # anew, is ever taken for one of the new member's.
-    known = (*state.replicas, *state.removed)
-    if any(new.id == member.id or new.incarnation == member.incarnation for member in known):
-        return rejected(state, f"replica id {new.id}, or its incarnation, was used before")
-    if any(new.address == member.address for member in others):
-        return rejected(state, f"another member is at {new.address}")
-    members = tuple(sorted((*others, new), key=lambda member: member.id))
-    removed = (*state.removed, *replaced)[-REMOVED_MAX:]
-    return replace(state, replicas=members, removed=removed), ACCEPTED
 
 
 def _declare_lost(state: State, command: DeclareLost) -> tuple[State, Outcome]:

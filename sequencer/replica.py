@@ -135,18 +135,10 @@ class Replica:
                 self._on_get_tail(message, sender, now)
             case GetLayout():
                 self._on_get_layout(message, sender)
-            case GetStatus():
-                status = status_of(message.request, self._group, self.views, self.tail, now)
-                self._out.send(sender, status, ordered=False)
-            case GetHistory():
-                self._out.send(sender, history_of(message.request, self.state), ordered=False)
+            case GetStatus() | GetHistory() | GetState():
+                self._out.send(sender, self._looked_up(message, now), ordered=False)
             case GetHoles():
                 self._on_get_holes(message, sender, now)
-            case GetState():
-                state = schema.pack(self.state)
-                slot = self._group.applied
-                told = StateIs(message.request, self.state.cluster, slot, state)
-                self._out.send(sender, told, ordered=False)
             case Transfer():
                 self._on_transfer(message, sender, now)
             case Register():
@@ -434,6 +426,17 @@ class Replica:
             self._not_leader(message.request, sender)
         else:
             self._listener.trim(message, sender)
+
+    def _looked_up(self, message: GetStatus | GetHistory | GetState, now: float) -> Message:
+        """Return what any replica tells of itself."""
+        match message:
+            case GetStatus():
+                return status_of(message.request, self._group, self.views, self.tail, now)
+            case GetHistory():
+                return history_of(message.request, self.state)
+            case GetState():
+                state = schema.pack(self.state)
+                return StateIs(message.request, self.state.cluster, self._group.applied, state)
 
     def _on_transfer(self, message: Transfer, sender: Address, now: float) -> None:
         if self._desk is None:

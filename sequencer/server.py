@@ -13,9 +13,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from corfu.errors import CorfuError, CorruptionError, UsageError
+from corfu import schema
+from corfu.errors import CorfuError, CorruptionError, UsageError, WireError
 from corfu.layout import Replica
-from corfu.ports import Disk
+from corfu.messages import GetState, StateIs
+from corfu.ports import Disk, UnansweredError
+from corfu.runtime.asking import asking_driver
 from corfu.runtime.disk import FileDisk, ThreadDiskWorker
 from corfu.runtime.serving import LOCK_NAME, link_settings, locked, new_loop
 from corfu.runtime.udp import bind_udp
@@ -26,15 +29,18 @@ from .arguments import (
     STATUS_DISK_FAILED,
     STATUS_FOLDER,
     STATUS_REFUSED,
+    STATUS_REPLACED,
     parser,
 )
 from .bootstrap import Bootstrap, decode_bootstrap, encode_bootstrap
-from .identity import IDENTITY_NAME, read_identity
-from .process import ReplicaProcess, format_replica
+from .identity import IDENTITY_NAME, ExpelledError, ReplicaIdentity, read_identity
+from .process import ReplicaProcess, format_joining, format_replica
 from .settings import SequencerSettings
+from .state import State
 from .storage import read_snapshot
 
 _MIN_REPLICAS = 2
+_ASK_S = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _start(options)
     except CorruptionError as error:
         return _complain(f"{options.folder}/{error}", STATUS_FOLDER)
+    except ExpelledError as error:
+        return _complain(str(error), STATUS_REPLACED)
     except CorfuError as error:
         return _complain(str(error), STATUS_REFUSED)
     except OSError as error:
@@ -86,6 +94,11 @@ def _bootstrap(options: argparse.Namespace) -> int:
 
 def _format(options: argparse.Namespace) -> int:
     folder: Path = options.folder
+    # What is there might be the memory of a replica that has voted.
+    if folder.is_dir() and any(folder.iterdir()):
+        return _complain(f"{folder}: the folder is not empty", STATUS_FOLDER)
+    if options.join:
+        return _format_joining(options)
     try:
         text = options.bootstrap.read_text()
     except OSError as error:
@@ -94,9 +107,6 @@ def _format(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.bootstrap}: it is no text") from error
     bootstrap = decode_bootstrap(text)
     incarnation = _incarnation(bootstrap, options.id)
-    # What is there might be the memory of a replica that has voted.
-    if folder.is_dir() and any(folder.iterdir()):
-        return _complain(f"{folder}: the folder is not empty", STATUS_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     disk = FileDisk(folder)
     try:
@@ -111,6 +121,48 @@ def _format(options: argparse.Namespace) -> int:
         disk.close()
     _say(f"formatted {folder}: replica {options.id} of cluster {bootstrap.cluster.hex()}")
     return STATUS_CLEAN
+
+
+def _format_joining(options: argparse.Namespace) -> int:
+    folder: Path = options.folder
+    found = asyncio.run(_newest_state(options.join))
+    if found is None:
+        where = ", ".join(map(str, options.join))
+        return _complain(f"no replica answers at {where}", STATUS_REFUSED)
+    try:
+        state = schema.unpack(State, found.state)
+    except WireError as error:
+        raise UsageError(f"the cluster runs another version: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = FileDisk(folder)
+    # Never given twice: it is what tells this folder from all that ever voted.
+    incarnation = Incarnation(secrets.token_bytes(16))
+    identity = ReplicaIdentity(found.cluster, options.id, incarnation)
+    try:
+        format_joining(disk, identity, found.slot, state, SequencerSettings())
+    finally:
+        disk.close()
+    _say(
+        f"formatted {folder}: replica {options.id} of cluster {found.cluster.hex()}, which is to "
+        "take the place of another (start it, then corfu sequencer replace)"
+    )
+    return STATUS_CLEAN
+
+
+async def _newest_state(replicas: tuple[Address, ...]) -> StateIs | None:
+    """Return the newest state that a replica has applied; None if none answers."""
+    async with asking_driver(replicas) as driver:
+
+        async def ask(to: Address) -> StateIs | None:
+            try:
+                answer = await driver.ask(to, GetState(driver.new_request()), _ASK_S)
+            except UnansweredError:
+                return None
+            return answer if isinstance(answer, StateIs) else None
+
+        answers = await asyncio.gather(*(ask(to) for to in replicas))
+    known = [answer for answer in answers if answer is not None]
+    return max(known, key=lambda answer: answer.slot, default=None)
 
 
 def _incarnation(bootstrap: Bootstrap, id_: ReplicaId) -> Incarnation:
@@ -140,13 +192,14 @@ def own_address(disk: Disk) -> Address:
 
     Raises:
         CorruptionError: The folder is none of a replica, or is damaged.
+        UsageError: It is no member, as far as the folder knows.
     """
     identity = read_identity(disk)
     _, state = read_snapshot(disk)
     for member in state.replicas:
         if (member.id, member.incarnation) == (identity.replica, identity.incarnation):
             return member.address
-    raise CorruptionError(IDENTITY_NAME, "this replica is no member of its cluster any more")
+    raise UsageError("this replica is no member (yet): say where to listen (--listen HOST:PORT)")
 
 
 async def _serve(options: argparse.Namespace) -> int:

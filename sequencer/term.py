@@ -131,6 +131,10 @@ class Term:
         ask = TakeOver(member.request(), member.id, member.incarnation, self.ballot)
         member.reply(to, ask, ordered=False)
 
+    def is_followed_by(self, replica: ReplicaId, now: float, within_s: float) -> bool:
+        """Tell if a replica has lately answered a heartbeat, which only one that votes does."""
+        return now - self._acked_at.get(replica, _LONG_AGO) < within_s
+
     def heir(self, now: float) -> ReplicaId | None:
         """Return the follower that was heard lately and has applied most; None if none was."""
         heard = [

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import os
-import random
 from collections.abc import AsyncIterator
 
 from corfu.addresses import parse_addresses
-from corfu.config import LinkSettings
-from corfu.link import Link
 from corfu.messages import GetStatus, Message, StatusIs
 from corfu.ports import Network, UnansweredError
+from corfu.runtime.asking import asking_driver
 from corfu.runtime.driver import Driver
-from corfu.runtime.udp import bind_udp
-from corfu.types import Address, ClusterId, Incarnation, RequestId
+from corfu.types import Address, ClusterId, RequestId
 
 from .failure import CommandError, Status
 from .health import Health, assess
@@ -25,9 +20,8 @@ from .health import Health, assess
 class Asker:
     """Asks replicas and units; made by `asking`."""
 
-    def __init__(self, driver: Driver, link: Link) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._link = link
 
     @property
     def driver(self) -> Driver:
@@ -52,7 +46,7 @@ class Asker:
         """Return what each replica that answers says of the cluster."""
         found = await statuses(self._driver, replicas, budget_s)
         if found:
-            self._link.cluster = found[0].layout.cluster
+            self._driver.link.cluster = found[0].layout.cluster
         return found
 
     async def health(self, cluster: str, budget_s: float) -> Health:
@@ -76,26 +70,8 @@ async def asking(
     replicas: tuple[Address, ...], cluster: ClusterId | None = None
 ) -> AsyncIterator[Asker]:
     """Open a socket from which these replicas, and the units of their cluster, can be asked."""
-    datagrams = await bind_udp(_own_host(replicas), 0)
-    link = Link(
-        cluster=cluster,
-        session=Incarnation(os.urandom(16)),
-        settings=LinkSettings(),
-        rng=random.Random(),  # noqa: S311 - jitter
-    )
-    driver = Driver(
-        core=None,
-        link=link,
-        datagrams=datagrams,
-        worker=None,
-        loop=asyncio.get_running_loop(),
-    )
-    driver.start()
-    try:
-        yield Asker(driver, link)
-    finally:
-        driver.stop()
-        await datagrams.wait_closed()
+    async with asking_driver(replicas, cluster) as driver:
+        yield Asker(driver)
 
 
 async def statuses(
@@ -116,14 +92,6 @@ async def ask_health(cluster: str, budget_s: float) -> Health:
     """Look once at a whole cluster; see `Asker.health`."""
     async with asking(parse_addresses(cluster)) as asker:
         return await asker.health(cluster, budget_s)
-
-
-def _own_host(replicas: tuple[Address, ...]) -> str:
-    """Return where to listen for answers: on loopback alone if all replicas are there."""
-    ipv6 = ":" in replicas[0].host
-    if all(ipaddress.ip_address(replica.host).is_loopback for replica in replicas):
-        return "::1" if ipv6 else "127.0.0.1"
-    return "::" if ipv6 else "0.0.0.0"  # noqa: S104 - which interface, the kernel knows
 
 
 async def _ask(network: Network, to: Address, budget_s: float) -> StatusIs | None:
