@@ -25,7 +25,7 @@ exit status:
   {STATUS_USAGE}   wrong arguments
   {STATUS_FOLDER}   the data folder cannot be used: not formatted, in use, damaged, foreign,
       of a newer format, or not writable
-  {STATUS_REPLACED}   another replica has taken the place of this one: the folder is of no use any more
+  {STATUS_REPLACED}   another replica has taken the place of this one: its folder is of no more use
   {STATUS_DISK_FAILED}  a write or fsync failed; nothing that waited for it was answered
 
 examples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corfu.goals import GoalRecord
+from corfu.goals import Goal, GoalRecord
 from corfu.messages import StatusIs
 
 
@@ -23,6 +23,13 @@ def goal_as_json(record: GoalRecord) -> dict[str, object]:
         "id": record.goal.id.hex(),
         "kind": record.goal.kind.name.lower(),
         "units": list(record.goal.units),
+        **_replica_json(record.goal),
         "status": record.status.name.lower(),
         "detail": record.detail or None,
     }
+
+
+def _replica_json(goal: Goal) -> dict[str, object]:
+    if goal.replica is None:
+        return {}
+    return {"replica": goal.replica.id, "replaced": goal.replaced}
