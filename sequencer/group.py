@@ -157,6 +157,11 @@ class Group:
         return self._member.phase is Phase.LEADING
 
     @property
+    def admitted(self) -> bool:
+        """Tell if this replica is, or was, a member by what it has applied."""
+        return self._member.admitted_at is not None
+
+    @property
     def doubt(self) -> Doubt:
         """Whether its acceptor votes."""
         return self._member.acceptor.doubt

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 from corfu.errors import UnavailableError
 from corfu.goals import Goal, GoalKind, GoalStatus
 from corfu.layout import Layout
-from corfu.messages import GoalIs
+from corfu.messages import GoalIs, Transfer, Transferring
 from corfu.sequencer.process import ReplicaProcess
+from corfu.sequencer.replica import Replica
 from corfu.sequencer.state import State
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.admin.goals import set_goal, watch
@@ -26,13 +28,19 @@ from corfu.types import GoalId, Offset, UnitId
 _COMMAND_S = 4.0
 _PATIENCE_S = 20.0
 _ABANDONS_MAX = 2
+_JOINING_MAX = 2
+
+
+def newest_core(world: World) -> Replica | None:
+    """Return the replica that has applied most; None if none runs."""
+    processes = [host.process for host in world.replicas]
+    cores = [process.core for process in processes if isinstance(process, ReplicaProcess)]
+    return max(cores, key=lambda core: core.group.applied, default=None)
 
 
 def newest_state(world: World) -> State | None:
-    """Return what the replica has applied that has applied most; None if none runs."""
-    processes = [host.process for host in world.replicas]
-    cores = [process.core for process in processes if isinstance(process, ReplicaProcess)]
-    best = max(cores, key=lambda core: core.group.applied, default=None)
+    """Return the applied state of that replica."""
+    best = newest_core(world)
     return None if best is None else best.state
 
 
@@ -48,6 +56,8 @@ class Operator:
             "replace": self._replace,
             "add_chain": self._add_chain,
             "abandon": self._abandon,
+            "replace_replica": self._replace_replica,
+            "transfer": self._transfer,
         }
         self._task: asyncio.Task[None] | None = None
         self._ending = False
@@ -65,9 +75,23 @@ class Operator:
         self._ending = True
         await self._task
         await self._group.run(self._start, self._make_possible())
+        await self._end_joining()
         while any(record.status is GoalStatus.ACTIVE for record in self._state().goals):
             await asyncio.sleep(0.25)
             self._world.check()
+
+    async def _end_joining(self) -> None:
+        """Switch off who was formatted to join and is not wanted by any goal."""
+        for host in list(self._world.joining):
+            await asyncio.sleep(1.0)
+            wanted = {
+                record.goal.replica.address
+                for record in self._state().goals
+                if record.goal.replica is not None and record.status is not GoalStatus.CANCELLED
+            }
+            if host in self._world.joining and host.address not in wanted:
+                host.kill()
+                self._world.joining.remove(host)
 
     def lost_chains(self) -> tuple[LostChain, ...]:
         """Return what may be lost, by the layout; all of it was given up in this run."""
@@ -171,6 +195,25 @@ class Operator:
                 return
             await asyncio.sleep(0.5)
 
+    async def _replace_replica(self) -> None:
+        world, state = self._world, self._state()
+        source = newest_core(world)
+        if source is None or len(world.joining) >= _JOINING_MAX:
+            return
+        old = self._rng.choice(state.replicas).id
+        new = world.join_replica(source)
+        goal = Goal(GoalId(world.entropy(16)), GoalKind.REPLACE_REPLICA, (), new, old)
+        await self._ask(goal)
+
+    async def _transfer(self) -> None:
+        to = self._rng.choice(self._state().replicas).id
+        message = Transfer(self._cluster.endpoint.new_request(), to)
+        deadline = self._cluster.endpoint.now() + _COMMAND_S
+        with contextlib.suppress(UnavailableError):
+            reply = await self._cluster.ask_leader(message, deadline, "transfer", _COMMAND_S)
+            if isinstance(reply, Transferring):
+                self._world.count("transfer")
+
     async def _lift_goals_of(self, units: frozenset[UnitId]) -> None:
         """Lift what a unit is to do that is gone."""
         for record in self._state().goals:
@@ -195,7 +238,7 @@ class Operator:
                     await self._end_of(reply.record.goal.id)
         if rng.random() < 0.3:
             # The same command once more is another goal id; the leader finds the first one.
-            again = self._goal(goal.kind, *goal.units)
+            again = replace(goal, id=GoalId(world.entropy(16)))
             await self._answer(again)
         if rng.random() < 0.25:
             await asyncio.sleep(rng.uniform(0, 2))
@@ -240,6 +283,7 @@ class Operator:
     # What it sees.
 
     def _state(self) -> State:
+        self._world.promote()
         self._seen = newest_state(self._world) or self._seen
         assert self._seen is not None
         return self._seen

@@ -107,6 +107,13 @@ CALM = NetworkSettings()
 ROT_SHARE = 0.35
 """Share of the seeds in which disks rot."""
 GOALS = ("drain", "replace", "add_chain", "abandon")
+"""What an operator asks for of units and chains."""
+
+MEMBER_GOALS = ("replace_replica", "transfer")
+"""What an operator asks for of the replicas."""
+
+MEMBER_SHARE = 0.15
+"""Share of the seeds in which replicas are replaced."""
 
 
 def draw(seed: int) -> Options:
@@ -151,7 +158,7 @@ def draw(seed: int) -> Options:
         trim_clients=1.0 if trims_much else 0.4,
         trim_share=0.9 if trims_much else 0.2,
     )
-    return _with_goals(seed, _with_rot(seed, options))
+    return _with_members(seed, _with_goals(seed, _with_rot(seed, options)))
 
 
 def _with_rot(seed: int, options: Options) -> Options:
@@ -174,6 +181,13 @@ def _with_goals(seed: int, options: Options) -> Options:
     if rng.random() < 0.75:
         return options
     return with_goals(options, seed, tuple(rng.sample(GOALS, rng.randint(1, len(GOALS)))))
+
+
+def _with_members(seed: int, options: Options) -> Options:
+    """Let replicas be replaced in some seeds; drawn apart, too."""
+    if options.replicas == 1 or random.Random(f"members-{seed}").random() >= MEMBER_SHARE:  # noqa: S311
+        return options
+    return replace(options, goals=(*options.goals, *MEMBER_GOALS), settle_s=2 * options.settle_s)
 
 
 def with_goals(options: Options, seed: int, goals: tuple[str, ...]) -> Options:

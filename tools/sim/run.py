@@ -164,6 +164,8 @@ def _lacking(world: World) -> str | None:
         return f"units {drained} are drained"
     if len(layout.open_segment.chains) < state.wanted_chains:
         return f"{len(layout.open_segment.chains)} open chains"
+    if silent := _not_voting(world, state):
+        return f"replicas {silent} do not vote"
     for host in world.units:
         if isinstance(host.process, UnitProcess) and not host.process.serves:
             return f"{host.name} waits to be dropped"
@@ -173,6 +175,16 @@ def _lacking(world: World) -> str | None:
             if len(chain) < width and (chain or not world.options.goals):
                 return f"chain {chain} of the segment at {segment.start}"
     return None
+
+
+def _not_voting(world: World, state: ReplicaState) -> list[int]:
+    """Return the members that are not there, or do not vote."""
+    there = {
+        (host.process.core.identity.replica, host.process.core.identity.incarnation)
+        for host in world.replicas
+        if isinstance(host.process, ReplicaProcess) and host.process.core.group.votes
+    }
+    return [each.id for each in state.replicas if (each.id, each.incarnation) not in there]
 
 
 async def _final_log(world: World) -> FinalLog:

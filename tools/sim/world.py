@@ -19,7 +19,9 @@ from corfu.layout import Replica, Unit
 from corfu.link import Link
 from corfu.runtime.driver import Driver
 from corfu.sequencer.bootstrap import Bootstrap
-from corfu.sequencer.process import ReplicaProcess, format_replica
+from corfu.sequencer.identity import ExpelledError, ReplicaIdentity
+from corfu.sequencer.process import ReplicaProcess, format_joining, format_replica
+from corfu.sequencer.replica import Replica as ReplicaCore
 from corfu.sequencer.settings import SequencerSettings
 from corfu.sequencer.state import State
 from corfu.storage_units.process import UnitProcess, format_unit
@@ -141,7 +143,9 @@ class Host:
 
     def _died(self, error: BaseException) -> None:
         self.world.note(self.name, f"dies of {error!r}")
-        if not isinstance(error, Crashed | OSError) or not self.excused:
+        if isinstance(error, ExpelledError):
+            self.world.retire(self)
+        elif not isinstance(error, Crashed | OSError) or not self.excused:
             self.world.fail(error)
         # Not from within its own callback: the process has to be out of its context.
         self.world.loop.call_soon(self.kill, context=self.world.network.context)
@@ -175,6 +179,8 @@ class World:
         self.faults: dict[str, int] = {}
         self.events: list[str] = []
         self.cluster = ClusterId(self.entropy(8))
+        self.joining: list[Host] = []
+        self._replica_ids = options.replicas
         self.replicas = [self._replica_host(n) for n in range(1, options.replicas + 1)]
         count = options.chains * options.units_per_chain + options.spares
         self.units = [self._unit_host(n) for n in range(1, count + 1)]
@@ -184,7 +190,7 @@ class World:
     @property
     def hosts(self) -> list[Host]:
         """All machines of the cluster."""
-        return [*self.replicas, *self.units]
+        return [*self.replicas, *self.joining, *self.units]
 
     @property
     def sequencers(self) -> tuple[Address, ...]:
@@ -340,6 +346,31 @@ class World:
             sync=self.options.sync,
             settings=self._unit_settings(),
         )
+
+    def join_replica(self, source: ReplicaCore) -> Replica:
+        """Format and start a replica that is to join, with the state of a running one."""
+        self._replica_ids += 1
+        host = self._replica_host(self._replica_ids)
+        group = source.group
+        incarnation = Incarnation(self.entropy(16))
+        identity = ReplicaIdentity(self.cluster, ReplicaId(self._replica_ids), incarnation)
+        format_joining(host.disk, identity, group.applied, group.state, self._sequencer_settings())
+        self.joining.append(host)
+        host.start()
+        return Replica(identity.replica, incarnation, host.address)
+
+    def promote(self) -> None:
+        """Count the replicas that were admitted among the others."""
+        for host in list(self.joining):
+            process = host.process
+            if isinstance(process, ReplicaProcess) and process.core.group.admitted:
+                self.joining.remove(host)
+                self.replicas.append(host)
+
+    def retire(self, host: Host) -> None:
+        """A replica was replaced: its machine is nobody's any more."""
+        if host in self.replicas:
+            self.replicas.remove(host)
 
     def states(self) -> list[State]:
         """Return the applied states of the replicas that run."""
