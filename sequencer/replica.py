@@ -415,6 +415,7 @@ class Replica:
             bool(listed) and listed[0].address != unit.address,
             gone is not None,
             None if gone is None else gone.bound,
+            tuple(replica.address for replica in self.state.replicas),
         )
         self._out.send(sender, reply, ordered=False)
         known = bool(listed) or gone is not None or unit in self.state.registered

@@ -351,9 +351,8 @@ class UnitProcess:
 
     def _replicas(self) -> tuple[Address, ...]:
         layout = None if self._core is None else self._core.store.standing.layout
-        if layout is None:
-            return self._settings.sequencers
-        return tuple(replica.address for replica in layout.replicas)
+        known = () if layout is None else tuple(replica.address for replica in layout.replicas)
+        return (*known, *self._settings.sequencers)
 
 
 __all__ = [

@@ -12,7 +12,7 @@ from corfu.layout import Unit
 from corfu.messages import Register, Registered, Rejected
 from corfu.ports import UnansweredError
 from corfu.runtime.driver import Driver
-from corfu.types import Address, Offset
+from corfu.types import Address, Epoch, Offset
 
 from .settings import UnitSettings
 
@@ -55,6 +55,8 @@ class Registrar:
         self._replicas = replicas
         self._log = log
         self._turn = 0
+        self._members: tuple[Address, ...] = ()
+        self._members_as_of = Epoch(0)
         self._told: Registered | Rejected | None = None
 
     async def until_left(self, probed_at: Callable[[], float | None]) -> Offset | None:
@@ -101,7 +103,8 @@ class Registrar:
                 # A spare leaves no layout, so nobody will ever say that it left. No entry depends
                 # on it; and a majority that lags behind the layout that took it in costs only
                 # what the folder holds: this incarnation is served by nobody, whatever they say.
-                if unclaimed(members, len(self._replicas())):
+                said = {at: listed for at, listed in members.items() if at in self._members}
+                if unclaimed(said, len(self._members)):
                     return Offset(0)
                 if reply.member and not told and driver.now() - since >= settings.undropped_s:
                     told = True
@@ -117,7 +120,7 @@ class Registrar:
     async def _ask(self) -> tuple[Address, Registered | Rejected] | None:
         """Ask the next replica; None, a moment later, if it gives no answer."""
         driver, settings = self._driver, self._settings
-        replicas = self._replicas()
+        replicas = self._candidates()
         if not replicas:
             await driver.sleep(settings.register_s)
             return None
@@ -130,10 +133,20 @@ class Registrar:
             # The next one may answer; nothing depends on it yet.
             await driver.sleep(settings.register_s / 4)
             return None
+        if isinstance(reply, Registered) and reply.epoch >= self._members_as_of:
+            self._members, self._members_as_of = reply.replicas, reply.epoch
         if isinstance(reply, Registered | Rejected):
             return to, reply
         await driver.sleep(settings.register_s)
         return None
+
+    def _candidates(self) -> tuple[Address, ...]:
+        """Return whom to ask: the members as last told, then those known otherwise.
+
+        Each of those may have been replaced since this unit last stood in a layout; one that is
+        left tells of the others.
+        """
+        return tuple(dict.fromkeys((*self._members, *self._replicas())))
 
     async def _believe(self, probed_at: Callable[[], float | None], *, member: bool) -> None:
         """Wait until it is time to register again: at once when no replica knows this unit."""

@@ -62,7 +62,10 @@ class Asker:
             raise CommandError(
                 f"no replica answers at {', '.join(map(str, asked))}", Status.UNAVAILABLE
             )
-        return assess(asked, answers)
+        # One that took another's place is asked, too, though the cluster string does not name it.
+        members = {each.address for answer in answers for each in answer.replicas}
+        more = tuple(sorted(members - {*asked}))
+        return assess(asked, [*answers, *await self.statuses(more, budget_s)])
 
 
 @contextlib.asynccontextmanager

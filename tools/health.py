@@ -51,8 +51,9 @@ def assess(asked: Sequence[Address], answers: Sequence[StatusIs]) -> Health:
     problems = [
         *([] if leader else ["no replica leads: nothing can be appended now"]),
         *(
-            f"replica {replica.id if replica.id is not None else '?'} at {replica.address} "
-            "does not answer"
+            f"replica {replica.id} at {replica.address} does not answer"
+            if replica.id is not None
+            else f"no member is at {replica.address}: take it out of the cluster string"
             for replica in replicas
             if replica.answer is None
         ),

@@ -150,7 +150,8 @@ class Registered:
 
     `address_differs`: the layout has it at another address. `left`: this incarnation stood in a
     layout and does no more; then `bound` is the offset below which its records count, None if
-    none do.
+    none do. `replicas`: where the members are, so that a unit finds them though others have taken
+    the places of those that it was started with.
     """
 
     request: RequestId
@@ -159,6 +160,7 @@ class Registered:
     address_differs: bool
     left: bool
     bound: Offset | None
+    replicas: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)

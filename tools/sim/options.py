@@ -185,7 +185,13 @@ def _with_goals(seed: int, options: Options) -> Options:
 
 def _with_members(seed: int, options: Options) -> Options:
     """Let replicas be replaced in some seeds; drawn apart, too."""
-    if options.replicas == 1 or random.Random(f"members-{seed}").random() >= MEMBER_SHARE:  # noqa: S311
+    rng = random.Random(f"members-{seed}")  # noqa: S311
+    return options if rng.random() >= MEMBER_SHARE else with_members(options)
+
+
+def with_members(options: Options) -> Options:
+    """Return the options with an operator who replaces replicas, and has them hand over, too."""
+    if options.replicas == 1:
         return options
     return replace(options, goals=(*options.goals, *MEMBER_GOALS), settle_s=2 * options.settle_s)
 

@@ -62,6 +62,7 @@ class Fake:
     left: bool = False
     member: bool = True
     bound: Offset | None = None
+    replicas: tuple[Address, ...] = (LEADER,)
     driver: Driver | None = None
     journal: None = None
     deadline: None = None
@@ -78,6 +79,7 @@ class Fake:
                 self.differs,
                 left=left,
                 bound=self.bound,
+                replicas=self.replicas,
             )
             self.driver.send(sender, reply)
         return []

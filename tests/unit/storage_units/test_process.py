@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ from corfu.storage_units.identity import (
 )
 from corfu.storage_units.process import format_unit
 from corfu.tools.sim.disk import SimDisk
-from corfu.types import ClusterId, Epoch, Offset, State, SyncMode
+from corfu.types import Address, ClusterId, Epoch, Offset, State, SyncMode
 from tests.unit.storage_units.process_bench import (
     OWN,
     SETTINGS,
@@ -32,6 +33,7 @@ from tests.unit.storage_units.process_bench import (
 )
 from tests.unit.storage_units.unit_bench import (
     CLUSTER,
+    LEADER,
     entry_id,
 )
 
@@ -114,6 +116,24 @@ def test_process_left_out_while_it_was_stopped_becomes_a_new_incarnation() -> No
         await again.process.drain()
 
     again.loop.run(look())
+
+
+def test_process_registers_with_the_members_that_a_replica_tells_it_of() -> None:
+    """All that it was started with but one may have been replaced."""
+    machine = Machine(formatted())
+    asked: list[Address] = []
+    other = Address("10.0.0.99", 9700)
+    machine.fake.member = False
+    machine.fake.replicas = (other, LEADER)
+
+    async def main() -> None:
+        machine.network.endpoint(other).listen(lambda data, sender: asked.append(sender))
+        machine.process.start()
+        await asyncio.sleep(3)
+
+    machine.loop.run(main())
+    assert machine.fake.registered
+    assert OWN.address in asked
 
 
 def test_process_that_left_without_a_bound_ends_and_says_what_to_do() -> None:
