@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from corfu.tools.cluster import LocalCluster
 from corfu.tools.failure import CommandError, Status
 from corfu.tools.formatting import format_unit_anew
-from corfu.tools.processes import Process, ending, last_line
+from corfu.tools.processes import Process, dying_with_us, ending, last_line
 from corfu.types import UnitId
 
 from .plan import Cycle, Kind
@@ -139,21 +139,33 @@ class Faults:
 
 
 async def replace_unit(cluster: str, old: UnitId, new: UnitId) -> None:
-    """Give `old`'s place to the spare `new`, as an operator does.
+    """Give `old`'s place to the spare `new`, as an operator does; then `old` is a spare.
 
     Raises:
         CommandError: The command failed.
     """
+    await _command(cluster, "unit", "replace", str(old), str(new))
+    # What was taken out of use stays so until the operator says otherwise.
+    await _command(cluster, "unit", "replace", str(old), str(new), "--undo")
+
+
+async def _command(cluster: str, *arguments: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "corfu.tools.cli", "unit", "replace", str(old), str(new), "--yes"),
+        *(sys.executable, "-m", "corfu.tools.cli", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "CORFU_CLUSTER": cluster},
+        preexec_fn=dying_with_us(),
     )
-    _, said = await process.communicate()
+    try:
+        _, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
-        raise CommandError(f"corfu unit replace: {last_line(said.decode())}", Status.NO)
+        raise CommandError(f"corfu {' '.join(arguments)}: {last_line(said.decode())}", Status.NO)
 
 
 _TEXTS = {
