@@ -17,7 +17,7 @@ from rich.console import Console
 
 from corfu.tools.cluster import LocalCluster, Shape, free_base_port, open_cluster
 from corfu.tools.connection import output_option, run
-from corfu.tools.failure import STATUS_HELP, CommandError, Status
+from corfu.tools.failure import STATUS_HELP, CommandError, Ended, Status
 from corfu.tools.history import HistoryFormatError, decode_history
 from corfu.types import SyncMode
 
@@ -209,7 +209,7 @@ def _run_in(folder: Path | None, shape: Shape, wish: Wish) -> Report:
     temporary = Path(tempfile.mkdtemp(prefix="corfu-nemesis-"))
     try:
         report = _run(temporary, shape, wish)
-    except (KeyboardInterrupt, CommandError):
+    except (KeyboardInterrupt, Ended, CommandError):
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     if report.violations:

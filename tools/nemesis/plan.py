@@ -42,8 +42,7 @@ class Kind(enum.StrEnum):
     """`corfu unit replace`: the operator gives a living unit's place to a spare."""
 
 
-DEFAULT_KINDS = tuple(kind for kind in Kind if kind is not Kind.REPLACE)
-"""All but REPLACE: that command is not there yet. `tuple(Kind)` switches it on."""
+DEFAULT_KINDS = tuple(Kind)
 
 LEADER_KINDS = frozenset({Kind.KILL_LEADER, Kind.STOP_LEADER})
 UNIT_KINDS = frozenset(
