@@ -26,7 +26,7 @@ from corfu.messages import (
     Promise,
     TakeOver,
 )
-from corfu.types import Ballot, Incarnation, ReplicaId, Slot
+from corfu.types import Address, Ballot, Incarnation, ReplicaId, Slot
 
 from .acceptor import Doubt
 from .commands import Command
@@ -245,13 +245,13 @@ class Group:
 
     # Events.
 
-    def handle(self, message: PaxosMessage, now: float) -> None:
+    def handle(self, message: PaxosMessage, sender: Address, now: float) -> None:
         """Handle a message of another member, or of its own from behind the journal."""
         # Who is not a member (id and incarnation) neither votes nor is told anything: a replica
         # formatted anew has forgotten its votes.
         if not self._member.is_member(message.replica, message.incarnation):
             self.foreign += 1
-            self._tell_expelled(message)
+            self._on_foreign(message, sender, now)
             return
         if (
             isinstance(message, PreVote | Prepare | Heartbeat)
@@ -262,13 +262,22 @@ class Group:
         self.heard_at[message.replica] = now
         self._handlers[type(message)](message, now)
 
-    def _tell_expelled(self, message: PaxosMessage) -> None:
-        """Tell a replica that was replaced, or it would ask for votes for ever."""
+    def _on_foreign(self, message: PaxosMessage, sender: Address, now: float) -> None:
+        """Handle a message of a replica that is no member, as far as is known here."""
         member = self._member
         for gone in self.state.removed:
             if (gone.id, gone.incarnation) == (message.replica, message.incarnation):
+                # It was replaced, and would ask for votes for ever.
                 told = Expelled(message.request, member.id, member.incarnation, gone.incarnation)
-                member.send_to(gone, told)
+                member.send_to(gone.address, told)
+                return
+        # It may have become a member since: of what is chosen anybody may tell, for that never
+        # changes. Votes and promises are counted only once it is a member here, too.
+        if isinstance(message, Heartbeat) and message.formatted == self.state.formatted:
+            if message.chosen_until > member.applied:
+                self._learning.catch_up_from(sender, now)
+        elif isinstance(message, Chosen) and self._learning.was_asked_for(message):
+            self._learning.on_chosen(message, now)
 
     def _on_expelled(self, message: Expelled, now: float) -> None:
         # A member says so only of what it has applied, so it is chosen: there is no way back.

@@ -10,7 +10,7 @@ from typing import Protocol
 from corfu import schema
 from corfu.errors import WireError
 from corfu.messages import Catchup, Chosen, Heartbeat
-from corfu.types import ReplicaId, RequestId, Slot
+from corfu.types import Address, ReplicaId, RequestId, Slot
 
 from .learner import AppliedSlot
 from .member import Member
@@ -38,6 +38,7 @@ class Learning:
         self._member = member
         self._learnt = learnt
         self._asked_at = _LONG_AGO
+        self._asked: RequestId | None = None
         self.chosen_until = Slot(0)
         """Highest slot up to which a leader said that all is chosen."""
 
@@ -70,12 +71,23 @@ class Learning:
 
     def catch_up(self, source: ReplicaId, now: float) -> None:
         """Ask a member for what is missing; one question at a time."""
+        for known in self._member.state.replicas:
+            if known.id == source:
+                self.catch_up_from(known.address, now)
+
+    def catch_up_from(self, source: Address, now: float) -> None:
+        """Ask the replica at an address, which need not be a member as far as is known here."""
         member = self._member
         if now - self._asked_at < member.settings.heartbeat_s:
             return
         self._asked_at = now
-        ask = Catchup(member.request(), member.id, member.incarnation, Slot(member.applied + 1))
-        member.reply(source, ask, ordered=False)
+        self._asked = member.request()
+        ask = Catchup(self._asked, member.id, member.incarnation, Slot(member.applied + 1))
+        member.send_to(source, ask)
+
+    def was_asked_for(self, message: Chosen) -> bool:
+        """Tell if this is the answer to the last question."""
+        return message.request == self._asked
 
     def on_catchup(self, message: Catchup) -> None:
         """Send a member what it lacks, or a first part of it."""

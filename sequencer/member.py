@@ -8,7 +8,7 @@ from typing import Protocol
 
 from corfu.layout import Replica
 from corfu.messages import Nack, PaxosMessage, UnitView
-from corfu.types import Ballot, Incarnation, ReplicaId, RequestId, Slot
+from corfu.types import Address, Ballot, Incarnation, ReplicaId, RequestId, Slot
 
 from .acceptor import AcceptedRecord, PromisedRecord
 from .identity import ReplicaIdentity
@@ -185,9 +185,9 @@ class Member:
             if member.id == to:
                 self._out.send(member.address, message, ordered=ordered)
 
-    def send_to(self, replica: Replica, message: PaxosMessage) -> None:
-        """Send to a replica that is no member any more."""
-        self._out.send(replica.address, message, ordered=False)
+    def send_to(self, address: Address, message: PaxosMessage) -> None:
+        """Send to a replica that is no member, as far as is known here."""
+        self._out.send(address, message, ordered=False)
 
     def nack(self, to: ReplicaId, ballot: Ballot) -> None:
         """Refuse a ballot that is lower than the promised one."""

@@ -148,7 +148,7 @@ class Replica:
             case SetGoal():
                 self._on_set_goal(message, sender)
             case _ if isinstance(message, PaxosMessage):
-                self._group.handle(message, now)
+                self._group.handle(message, sender, now)
             case _:
                 # A reply nobody waits for any more, or a message meant for a unit: no answer.
                 pass

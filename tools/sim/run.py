@@ -178,11 +178,13 @@ def _lacking(world: World) -> str | None:
 
 
 def _not_voting(world: World, state: ReplicaState) -> list[int]:
-    """Return the members that are not there, or do not vote."""
+    """Return the members that are not there, do not vote, or have not heard of the epoch."""
     there = {
         (host.process.core.identity.replica, host.process.core.identity.incarnation)
         for host in world.replicas
-        if isinstance(host.process, ReplicaProcess) and host.process.core.group.votes
+        if isinstance(host.process, ReplicaProcess)
+        and host.process.core.group.votes
+        and host.process.core.state.active.epoch == state.active.epoch
     }
     return [each.id for each in state.replicas if (each.id, each.incarnation) not in there]
 

@@ -175,6 +175,25 @@ def test_replaced_replica_is_told_and_never_elected() -> None:
     assert not pump.core(old).leads
 
 
+def test_member_that_missed_a_change_learns_it_from_a_leader_that_it_does_not_know() -> None:
+    pump = started()
+    leader, old = granting(pump), follower(pump)
+    late = next(n for n in (1, 2, 3) if n not in (leader, old))
+    new = pump.join(4, leader)
+    pump.cut_off = {late}
+    change(pump, old, new)
+    pump.run_until(lambda: is_changed(pump, 4))
+    # The new one leads, and nobody whom the late one knows does.
+    pump.deliver(granting(pump), Transfer(pump.request(), ReplicaId(4)))
+    pump.run_until(lambda: pump.granting() == 4)
+    pump.kill(old)
+    pump.cut_off = set()
+    pump.run_until(lambda: members(pump.core(late)) == {*members(pump.core(4))}, seconds=2.0)
+    pump.run_until(lambda: pump.core(late).group.leader == 4, seconds=2.0)
+    assert granting(pump) == 4
+    check_agreement(pump)
+
+
 def test_leader_can_replace_itself() -> None:
     pump = started()
     leader = granting(pump)
