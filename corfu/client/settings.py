@@ -40,6 +40,9 @@ class ClientSettings:
     write_budget_s: float = 1.0
     """How long a Write is repeated before its offset is settled by a fill."""
 
+    write_look_s: float = 0.25
+    """How long a Write stays silent before it is looked whether there is a new layout."""
+
     unit_budget_s: float = 0.5
     """How long any other request to a unit is repeated before the layout is asked for."""
 

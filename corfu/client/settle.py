@@ -20,6 +20,7 @@ from typing import assert_never
 from corfu.client.cluster import Cluster
 from corfu.client.packing import OutgoingEntry
 from corfu.client.tokens import Granted, TokenDesk
+from corfu.config import BURST_BYTES_MAX
 from corfu.errors import AppendUnknownError, NotAppendedError
 from corfu.layout import Layout
 from corfu.messages import (
@@ -248,10 +249,12 @@ class Writer:
             # From here on until it is settled, the entry may come to stand at this offset.
             entry.unsettled = token.offset
             try:
-                reply = await self._endpoint.ask(head.address, message, left)
+                reply = await self._endpoint.ask(head.address, message, self._patience(entry, left))
             except UnansweredError:
                 entry.trouble = f"unit {head.id} or the units after it did not answer a write"
-                return None
+                # A unit may be gone; then the same request goes on only in this epoch.
+                await self._cluster.refresh()
+                continue
             fate = judge_write(token, entry, reply)
             if fate is not None:
                 return fate
@@ -261,6 +264,12 @@ class Writer:
             # The unit's layout is on its way to it, or it is busy: the same request again.
             await self._endpoint.sleep(backoff.next_s())
         return None
+
+    def _patience(self, entry: OutgoingEntry, left: float) -> float:
+        """Return how long to wait for an answer before the layout is asked for."""
+        # A large entry is on its way for longer, and would begin anew each time.
+        small = len(entry.body) <= BURST_BYTES_MAX
+        return min(left, self._settings.write_look_s) if small else left
 
     async def _settle(self, entry: OutgoingEntry, token: Token) -> Fate | None:
         """Learn for certain what the offset holds, by filling it; None if time ran out.

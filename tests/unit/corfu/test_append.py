@@ -132,11 +132,35 @@ def test_append_unanswered_write_is_settled_as_junk_before_next_token() -> None:
         cluster.script = lost
         assert await log.append(b"x") == Position(Offset(1), 0)
         kinds = [m for _, m in cluster.asked if isinstance(m, GetToken | Write | Fill)]
-        assert [type(m) for m in kinds] == [GetToken, Write, Fill, GetToken, Write]
+        # The same Write sent again is one request.
+        requests_in_order = dict.fromkeys((type(m), m.request) for m in kinds)
+        assert [kind for kind, _ in requests_in_order] == [GetToken, Write, Fill, GetToken, Write]
         ids = {m.entry_id for m in cluster.requests(Write)}
         assert len(ids) == 1
         requests = [m.request for m in cluster.requests(Write)]
         assert len(set(requests)) == 2
+
+    run(test)
+
+
+def test_append_silent_write_looks_for_a_new_layout_long_before_its_budget_ends() -> None:
+    """A unit has died: the epoch without it is active before the Write is given up."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def dead(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write) and message.offset == 0:
+                cluster.layout = make_layout(2, 100)
+                return DROP
+            return None
+
+        cluster.script = dead
+        began = cluster.now()
+        assert await log.append(b"x") == Position(Offset(1), 0)
+        assert cluster.now() - began < 0.5
+        # In the new epoch nothing is written with the old token: its offset is settled.
+        old = [m for m in cluster.requests(Write) if m.offset == 0]
+        assert {m.epoch for m in old} == {1}
+        assert [m.offset for m in cluster.requests(Fill)] == [0]
 
     run(test)
 
