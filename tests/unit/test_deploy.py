@@ -64,7 +64,11 @@ def _unit_file(name: str) -> dict[str, str]:
 
 
 def test_systemd_restarts_only_where_a_restart_helps() -> None:
-    of_replica = {sequencer.STATUS_USAGE, sequencer.STATUS_FOLDER}
+    of_replica = {
+        sequencer.STATUS_USAGE,
+        sequencer.STATUS_FOLDER,
+        sequencer.STATUS_REPLACED,
+    }
     of_unit = {storage.STATUS_USAGE, storage.STATUS_FOLDER, storage.STATUS_LEFT}
     for name, never in (("corfu-sequencer", of_replica), ("corfu-storage", of_unit)):
         settings = _unit_file(name)

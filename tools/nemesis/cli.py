@@ -21,7 +21,7 @@ from corfu.tools.failure import STATUS_HELP, CommandError, Ended, Status
 from corfu.tools.history import HistoryFormatError, decode_history
 from corfu.types import SyncMode
 
-from .plan import DEFAULT_KINDS, Cycle, Kind, draw_cycles, possible
+from .plan import Cycle, Kind, draw_cycles, possible
 from .report import Report, as_json, count, judge, table_of, totals_line
 from .run import Run, write_history
 
@@ -189,7 +189,7 @@ def nemesis(
 
 
 def _kinds(names: tuple[str, ...], shape: Shape) -> tuple[Kind, ...]:
-    wanted = tuple(map(Kind, names)) or DEFAULT_KINDS
+    wanted = tuple(map(Kind, names)) or tuple(Kind)
     found = possible(
         wanted, sequencers=shape.sequencers, replicas=shape.replicas, spares=shape.spares
     )

@@ -42,8 +42,6 @@ class Kind(enum.StrEnum):
     """`corfu unit replace`: the operator gives a living unit's place to a spare."""
 
 
-DEFAULT_KINDS = tuple(Kind)
-
 LEADER_KINDS = frozenset({Kind.KILL_LEADER, Kind.STOP_LEADER})
 UNIT_KINDS = frozenset(
     {

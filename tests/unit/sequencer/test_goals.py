@@ -57,7 +57,7 @@ def test_goal_stated_twice_is_one() -> None:
         (GoalKind.ADD_CHAIN, (7, 8, 9), "at most 2"),
         (GoalKind.ABANDON_CHAIN, (1, 7), "unit 7 stands in no chain"),
         (GoalKind.ABANDON_CHAIN, (1, 3), "no chain is made of nothing but these"),
-        (GoalKind.REPLACE_REPLICA, (), "not known here"),
+        (GoalKind.REPLACE_REPLICA, (), "no replica"),
     ],
 )
 def test_goal_that_the_state_does_not_allow_is_rejected(
