@@ -38,6 +38,20 @@ async def whole(cluster: LocalCluster) -> StatusIs:
     return await status_of(cluster, lambda status: _is_whole(cluster, status))
 
 
+async def appended_to(cluster: LocalCluster, units: set[int]) -> StatusIs:
+    """Wait until these units, and at least two in all, stand in the one chain that appends go to.
+
+    That is enough for one of them to be killed, and comes at once where full redundancy takes a
+    while: on a busy machine a unit that is started again is away for long enough to be left out.
+    """
+    return await status_of(cluster, lambda status: _has(status, units))
+
+
+def _has(status: StatusIs, units: set[int]) -> bool:
+    chains = status.layout.open_segment.chains
+    return len(chains) == 1 and units <= set(chains[0]) and len(chains[0]) >= 2
+
+
 def _is_whole(cluster: LocalCluster, status: StatusIs) -> bool:
     layout, shape = status.layout, cluster.shape
     widths = {len(chain) for segment in layout.segments for chain in segment.chains}

@@ -21,14 +21,14 @@ from corfu.tools.history import Operation
 from corfu.tools.processes import Process
 from tests.integration.bad_cases.clients import ClientProcess, Clients, judge
 from tests.integration.bad_cases.holdings import above
-from tests.integration.redundancy import leader_process, whole
+from tests.integration.redundancy import appended_to, leader_process
 from tests.integration.running import DEADLINE_S, local_cluster
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 
 HEAD, MIDDLE, TAIL = 1, 2, 3
 UNITS = {"head": HEAD, "middle": MIDDLE, "tail": TAIL}
-ROLES = ("client", "leader", *UNITS)
+ROLES = ("client", "leader", "tail", "middle", "head")
 
 PHASES = {
     "no token": "leader",
@@ -83,8 +83,10 @@ async def test_every_role_killed_in_a_phase_of_an_append(tmp_path: Path, phase: 
     lost: list[Operation] = []
     async with local_cluster(tmp_path / "log", chains=1, replicas=3) as cluster:
         async with corfu.connect(cluster.cluster) as log, Clients(cluster) as clients:
+            chain = tuple(UNITS)
+            needed = set(chain[: chain.index(stopped) + 1]) if stopped in UNITS else set()
             for role in ROLES:
-                await whole(cluster)
+                await appended_to(cluster, {UNITS[name] for name in (needed | {role}) & set(UNITS)})
                 client = ClientProcess(cluster, "killed", tmp_path)
                 if role == "client":
                     await client.start()
@@ -103,7 +105,6 @@ async def test_every_role_killed_in_a_phase_of_an_append(tmp_path: Path, phase: 
                     await cluster.restart(victim)
                 await clients.more()
                 await appending
-        await whole(cluster)
         # What the killed client did last stands in no history.
         await judge(
             cluster,
@@ -120,7 +121,7 @@ async def test_every_role_killed_while_a_client_has_not_read_that_it_was_written
             client = ClientProcess(cluster, "alone", tmp_path)
             await client.start()
             for role in ROLES[1:]:
-                await whole(cluster)
+                await appended_to(cluster, {HEAD, MIDDLE, TAIL})
                 victim = await _role(cluster, role)
                 async with _held(cluster.process("storage", TAIL)):
                     granted = await log.tail(timeout=DEADLINE_S)
@@ -135,5 +136,4 @@ async def test_every_role_killed_while_a_client_has_not_read_that_it_was_written
                     client.signal(signal.SIGCONT)
                 await client.more(5)
             await client.end()
-        await whole(cluster)
         await judge(cluster, client.history())
