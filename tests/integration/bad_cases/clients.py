@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 
 import corfu
@@ -38,22 +39,23 @@ OPTIONS = WorkloadOptions(
 class Clients:
     """Two clients, one of them ordered, that work for as long as the block lasts."""
 
-    def __init__(self, cluster: LocalCluster, *, seed: int = 1, working: bool = True) -> None:
+    def __init__(self, cluster: LocalCluster, *, working: bool = True, trims: bool = True) -> None:
         """Make the clients.
 
         Args:
             cluster: Where they work.
-            seed: Draws what they do.
             working: Whether they do anything by themselves.
+            trims: Whether they trim.
         """
         self.history: list[Operation] = []
         self._cluster = cluster
         self._recorder = Recorder(time.monotonic, self.history.append)
         self._numbers = 0
         self._log: corfu.Log | None = None
+        options = OPTIONS if trims else replace(OPTIONS, trim_clients=0.0)
         names = (("plain", False), ("ordered", True)) if working else ()
         self._workloads = [
-            Workload(name, self._connect(ordered=ordered), self._recorder, OPTIONS, seed,
+            Workload(name, self._connect(ordered=ordered), self._recorder, options, 1,
                      ordered=ordered)
             for name, ordered in names
         ]  # fmt: skip
