@@ -92,11 +92,13 @@ class Clients:
     def _begun_after(self, since: float) -> list[Operation]:
         return [each for each in self.history if each.invoked > since]
 
-    async def append(self, budget_s: float = DEADLINE_S) -> corfu.Position | None:
+    async def append(
+        self, budget_s: float = DEADLINE_S, *, length: int = 100
+    ) -> corfu.Position | None:
         """Append one record more, and take that down; None: it has no position known."""
         assert self._log is not None
         self._numbers += 1
-        key, data = make_record("single", self._numbers, 100)
+        key, data = make_record("single", self._numbers, length)
         invoked = self._recorder.now()
         position: corfu.Position | None = None
         outcome = Outcome.APPENDED
