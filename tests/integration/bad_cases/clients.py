@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import corfu
@@ -55,14 +55,11 @@ class Clients:
         options = OPTIONS if trims else replace(OPTIONS, trim_clients=0.0)
         names = (("plain", False), ("ordered", True)) if working else ()
         self._workloads = [
-            Workload(name, self._connect(ordered=ordered), self._recorder, options, 1,
+            Workload(name, partial(corfu.connect, cluster.cluster, ordered=ordered), self._recorder, options, 1,
                      ordered=ordered)
             for name, ordered in names
         ]  # fmt: skip
         self._tasks: list[asyncio.Task[None]] = []
-
-    def _connect(self, *, ordered: bool) -> _Connect:
-        return _Connect(self._cluster.cluster, ordered=ordered)
 
     async def __aenter__(self) -> Clients:
         self._log = await corfu.connect(self._cluster.cluster)
@@ -113,17 +110,6 @@ class Clients:
             Append(invoked, self._recorder.now(), "single", (key,), (place,), outcome)
         )
         return position
-
-
-class _Connect:
-    """Opens a log; called by a workload."""
-
-    def __init__(self, cluster: str, *, ordered: bool) -> None:
-        self._cluster = cluster
-        self._ordered = ordered
-
-    def __call__(self) -> Awaitable[corfu.Log]:
-        return corfu.connect(self._cluster, ordered=self._ordered)
 
 
 def _is_success(operation: Operation) -> bool:

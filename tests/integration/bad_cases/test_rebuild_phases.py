@@ -55,6 +55,7 @@ async def test_every_role_killed_in_a_rebuild_that_goes_on_and_ends(
             for _ in range(RECORDS // 10):
                 await asyncio.gather(*(first.append(length=RECORD_BYTES) for _ in range(10)))
         client = ClientProcess(cluster, "killed", tmp_path)
+        # Only the one that is killed trims, and little: there must be enough left to be copied.
         async with Clients(cluster, trims=False) as clients:
             await client.start()
             cut = _cut(cluster, network)
