@@ -55,10 +55,16 @@ class Clients:
         options = OPTIONS if trims else replace(OPTIONS, trim_clients=0.0)
         names = (("plain", False), ("ordered", True)) if working else ()
         self._workloads = [
-            Workload(name, partial(corfu.connect, cluster.cluster, ordered=ordered), self._recorder, options, 1,
-                     ordered=ordered)
+            Workload(
+                name,
+                partial(corfu.connect, cluster.cluster, ordered=ordered),
+                self._recorder,
+                options,
+                seed=1,
+                ordered=ordered,
+            )
             for name, ordered in names
-        ]  # fmt: skip
+        ]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Clients:
