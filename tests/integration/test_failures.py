@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
 import subprocess
@@ -13,13 +12,11 @@ from pathlib import Path
 import pytest
 
 import corfu
-from corfu.addresses import parse_addresses
 from corfu.errors import AppendError
-from corfu.tools.asking import ask_replicas
 from corfu.tools.cluster import LocalCluster, free_base_port, open_cluster
-from corfu.tools.health import leader_of
 from corfu.tools.processes import Process
 from tests.integration.appending import Appending, contents
+from tests.integration.redundancy import leader_process
 from tests.integration.running import DEADLINE_S, local_cluster
 
 pytestmark = pytest.mark.processes
@@ -31,18 +28,10 @@ async def cluster(tmp_path: Path) -> AsyncIterator[LocalCluster]:
         yield running
 
 
-async def _leader(cluster: LocalCluster) -> Process:
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            leader = leader_of(await ask_replicas(parse_addresses(cluster.cluster), 1.0))
-            if leader is not None:
-                return cluster.process("sequencer", leader.replica)
-
-
 async def test_leader_killed_during_appends_loses_nothing(cluster: LocalCluster) -> None:
     async with Appending(cluster) as appending:
         await appending.more(50)
-        killed = await _leader(cluster)
+        killed = await leader_process(cluster)
         await killed.kill()
         await appending.more(50)
         await cluster.restart(killed)

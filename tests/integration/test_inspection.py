@@ -20,7 +20,7 @@ from tests.integration.running import DEADLINE_S, corfu, local_cluster
 pytestmark = pytest.mark.processes
 
 CHANGES_S = 90.0
-"""Longest wait for a change of the layout; see `test_healing.WHOLE_S`."""
+"""Longest wait for a change of the layout; see `redundancy.WHOLE_S`."""
 
 
 async def _ask(cluster: LocalCluster, *arguments: str) -> Any:

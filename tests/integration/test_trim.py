@@ -31,7 +31,7 @@ pytestmark = pytest.mark.processes
 RECORD = bytes(1_000_000)
 FILE_BYTES = 32 << 20
 CHANGES_S = 90.0
-"""Longest wait for a change of the layout; see `test_healing.WHOLE_S`."""
+"""Longest wait for a change of the layout; see `redundancy.WHOLE_S`."""
 
 
 @asynccontextmanager
