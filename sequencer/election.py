@@ -14,7 +14,7 @@ from corfu.types import Ballot, Slot
 from .acceptor import Doubt
 from .learning import Learning
 from .member import WITH_BALLOT, Member, Phase
-from .proposer import Attempt, votes_again
+from .proposer import Attempt, most_remember, votes_again
 from .voting import Voting
 
 ROUNDS_IN_DOUBT = 1 << 16
@@ -223,8 +223,11 @@ class Election:
             if member.acceptor.snapshot < until:
                 return
         # A forgotten vote may have been given in a group that another member has joined since.
-        # Whether it has is known once the change that somebody voted for is applied, or is not.
-        if attempt.tells_of_change(member.applied):
+        # Whether it has is known once the change that somebody voted for is applied, or is not;
+        # those who remember see to that. If too few do, no vote was forgotten in any group: what
+        # is torn was never answered. To wait then would be for ever, as nobody else votes.
+        sound = most_remember(attempt.promises, len(member.others))
+        if sound and attempt.tells_of_change(member.applied):
             return
         told = list(attempt.highest(member.acceptor.snapshot).values())
         if not member.has_room(sum(128 + len(vote.value) for vote in told)):

@@ -1,0 +1,108 @@
+"""Races of a change of the members with slots that others had opened behind it."""
+
+from __future__ import annotations
+
+from corfu.layout import Replica
+from corfu.messages import Accept, Accepted, Prepare, PreVote
+from corfu.sequencer.acceptor import Doubt
+from corfu.sequencer.commands import Command, RegisterUnit, ReplaceReplica
+from corfu.sequencer.state import Outcome
+from corfu.types import Ballot, ReplicaId, Slot
+from tests.unit.sequencer.group_bench import Pump, incarnation, replica_address
+from tests.unit.sequencer.test_group import spoil_last_record
+from tests.unit.sequencer.test_machine import unit
+from tests.unit.sequencer.test_membership import check_agreement, members
+
+
+def propose(pump: Pump, at: int, command: Command) -> list[Outcome | None]:
+    told: list[Outcome | None] = []
+    pump.act(at, lambda core: core.propose(command, told.append, pump.now))
+    return told
+
+
+def replacement(old: int, new: Replica) -> ReplaceReplica:
+    return ReplaceReplica(ReplicaId(old), incarnation(old), new)
+
+
+def test_value_chosen_behind_a_slot_that_becomes_a_change_is_not_applied() -> None:
+    """A majority of the old members may choose a slot behind one that turns out to be a change."""
+    pump = Pump(1, grant=False)
+    pump.start()
+    pump.run_until(lambda: pump.leader() is not None)
+    pump.run(0.3)
+    first = pump.leader()
+    assert first is not None
+    second, third = (n for n in (1, 2, 3) if n != first)
+    new = pump.join(4, first)
+    # The first leader votes for a change three slots on, and nobody else hears of it.
+    pump.cut_off = {first}
+    change_at = pump.core(first).group.applied + 3
+    for number in (11, 12):
+        propose(pump, first, RegisterUnit(unit(number)))
+    propose(pump, first, replacement(third, new))
+    # The second one chooses a value behind that slot, with the third, while its own for it is lost.
+    pump.dropped = lambda source, to, message: source == third and isinstance(message, PreVote)
+    pump.run_until(lambda: pump.core(second).leads)
+    pump.dropped = lambda source, to, message: (
+        isinstance(message, Accept) and message.slot == change_at and source == second
+    )
+    for number in (13, 14, 15):
+        propose(pump, second, RegisterUnit(unit(number)))
+    pump.run(0.1)
+    assert pump.core(second).group.applied == change_at - 1
+    # The two others find the vote for the change, and it is chosen.
+    pump.cut_off = {second}
+    pump.dropped = lambda source, to, message: False
+    pump.run_until(lambda: 4 in members(pump.core(first)) and pump.core(4).group.votes)
+    pump.run_until(lambda: any(pump.core(n).leads for n in (first, 4)))
+    pump.run(0.3)
+    pump.cut_off = set()
+    pump.run_until(lambda: members(pump.core(second)) == {first, second, 4})
+    pump.run(1.0)
+    check_agreement(pump)
+    assert len({core.state.digest() for number, core in pump.cores() if number != third}) == 1
+
+
+def ask_for_promises(pump: Pump, candidate: int, others: list[int]) -> None:
+    """Have these replicas journal something, all at the same time."""
+    core = pump.core(candidate)
+    ballot = Ballot(core.ballot.round + 7, ReplicaId(candidate))
+    for number in others:
+        prepare = Prepare(
+            pump.request(), ReplicaId(candidate), core.identity.incarnation,
+            core.state.formatted, ballot, Slot(core.group.applied + 1),
+        )  # fmt: skip
+        pump.deliver(number, prepare, replica_address(candidate))
+
+
+def test_torn_acceptors_that_hold_a_vote_for_a_change_vote_again() -> None:
+    """No majority remembers all, so what is torn was never answered: a change stops nobody."""
+    pump = Pump(1, grant=False)
+    pump.start()
+    pump.run_until(lambda: pump.leader() is not None)
+    pump.run(0.3)
+    leader = pump.leader()
+    assert leader is not None
+    others = [n for n in (1, 2, 3) if n != leader]
+    new = pump.join(4, leader)
+    pump.dropped = lambda source, to, message: isinstance(message, Accepted)
+    propose(pump, leader, replacement(others[0], new))
+    pump.run(0.05)
+    # The power goes at both while they write their next promise.
+    pump.cut_off = {leader}
+    ask_for_promises(pump, leader, others)
+    pump.run(0.01)
+    pump.kill(*others)
+    for number in others:
+        spoil_last_record(pump, number)
+    pump.start(*others)
+    assert {pump.core(n).group.doubt for n in others} == {Doubt.TORN}
+    pump.cut_off = set()
+    pump.dropped = lambda source, to, message: False
+    pump.run_until(lambda: is_changed_everywhere(pump, leader, others[1], 4))
+    check_agreement(pump)
+
+
+def is_changed_everywhere(pump: Pump, *numbers: int) -> bool:
+    cores = [pump.core(n) for n in numbers]
+    return all(core.group.votes and members(core) == {*numbers} for core in cores)
