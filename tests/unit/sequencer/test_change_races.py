@@ -106,3 +106,29 @@ def test_torn_acceptors_that_hold_a_vote_for_a_change_vote_again() -> None:
 def is_changed_everywhere(pump: Pump, *numbers: int) -> bool:
     cores = [pump.core(n) for n in numbers]
     return all(core.group.votes and members(core) == {*numbers} for core in cores)
+
+
+def test_member_that_missed_a_change_learns_it_from_a_candidate_that_it_does_not_know() -> None:
+    """The new member and the late one are a majority, and nobody leads them yet."""
+    pump = Pump(1, grant=False)
+    pump.start()
+    pump.run_until(lambda: pump.leader() is not None)
+    pump.run(0.3)
+    leader = pump.leader()
+    assert leader is not None
+    late, old = (n for n in (1, 2, 3) if n != leader)
+    new = pump.join(4, leader)
+    pump.cut_off = {late}
+    propose(pump, leader, replacement(old, new))
+    pump.run_until(lambda: is_member_that_votes(pump, 4))
+    pump.run_until(lambda: pump.leader() in (leader, 4))
+    pump.kill(leader, old)
+    pump.cut_off = set()
+    pump.run_until(lambda: pump.leader() in (late, 4))
+    assert members(pump.core(late)) == {late, leader, 4}
+    check_agreement(pump)
+
+
+def is_member_that_votes(pump: Pump, number: int) -> bool:
+    core = pump.core(number)
+    return core.group.votes and number in members(core)
