@@ -267,9 +267,13 @@ class Group:
         member = self._member
         for gone in self.state.removed:
             if (gone.id, gone.incarnation) == (message.replica, message.incarnation):
-                # It was replaced, and would ask for votes for ever.
-                told = Expelled(message.request, member.id, member.incarnation, gone.incarnation)
-                member.send_to(gone.address, told)
+                # It was replaced, and would ask for votes for ever. But before the new members have
+                # made an epoch it may be the only one left who knows that they are the members.
+                if gone not in self.state.active.replicas:
+                    told = Expelled(
+                        message.request, member.id, member.incarnation, gone.incarnation
+                    )
+                    member.send_to(gone.address, told)
                 return
         # It may have become a member since: of what is chosen anybody may tell, for that never
         # changes. Votes and promises are counted only once it is a member here, too. A candidate

@@ -132,3 +132,25 @@ def test_member_that_missed_a_change_learns_it_from_a_candidate_that_it_does_not
 def is_member_that_votes(pump: Pump, number: int) -> bool:
     core = pump.core(number)
     return core.group.votes and number in members(core)
+
+
+def test_replaced_replica_stays_until_the_new_members_have_made_an_epoch() -> None:
+    """Before that it may be the only one left who knows that the change was chosen."""
+    pump = Pump(1, grant=False)
+    pump.start()
+    pump.run_until(lambda: pump.leader() is not None)
+    pump.run(0.3)
+    leader = pump.leader()
+    assert leader is not None
+    late, old = (n for n in (1, 2, 3) if n != leader)
+    new = pump.join(4, leader)
+    pump.cut_off = {late, 4}
+    propose(pump, leader, replacement(old, new))
+    pump.run(2.0)
+    assert members(pump.core(leader)) == {leader, late, 4}
+    # What a process does that hears that it is expelled: it ends.
+    pump.kill(leader, *([old] if f"{old}: expelled" in pump.log else []))
+    pump.cut_off = set()
+    pump.run_until(lambda: pump.leader() in (late, 4))
+    assert members(pump.core(late)) == {late, leader, 4}
+    check_agreement(pump)
