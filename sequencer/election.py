@@ -21,6 +21,9 @@ ROUNDS_IN_DOUBT = 1 << 16
 """Rounds left out after a doubtful restart: the batch that is in doubt may have held promises of
 own ballots, but never so many."""
 
+ROUNDS_PER_SLOT = 1 << 24
+"""More rounds than are ever used up while no slot is chosen."""
+
 
 class Winner(Protocol):
     """Who is told that an election is won."""
@@ -79,6 +82,13 @@ class Election:
         member = self._member
         # Higher than every ballot that was ever seen or promised here, so never used before.
         member.round_seen = max(member.round_seen, member.acceptor.promised.round)
+        if member.state.removed:
+            # And higher than every ballot under which earlier members may have proposed for a slot
+            # behind the change that ended them. Their majorities and the new members' need have
+            # nobody in common, so no promise tells of it; such a value, come late, would otherwise
+            # take the place of a vote for what the new members chose. Those ballots were begun
+            # before the change was chosen, by replicas that had applied less than this one has.
+            member.round_seen = max(member.round_seen, member.applied * ROUNDS_PER_SLOT)
         ballot = Ballot(member.round_seen + 1, member.id)
         members = member.state.replicas
         return Attempt(ballot, members, member.request(), Slot(member.applied + 1), now)

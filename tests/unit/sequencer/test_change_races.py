@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corfu.layout import Replica
-from corfu.messages import Accept, Accepted, Prepare, PreVote
+from corfu.messages import Accept, Accepted, Catchup, Chosen, Heartbeat, Prepare, PreVote
 from corfu.sequencer.acceptor import Doubt
 from corfu.sequencer.commands import Command, RegisterUnit, ReplaceReplica
 from corfu.sequencer.state import Outcome
@@ -154,3 +154,59 @@ def test_replaced_replica_stays_until_the_new_members_have_made_an_epoch() -> No
     pump.run_until(lambda: pump.leader() in (late, 4))
     assert members(pump.core(late)) == {late, leader, 4}
     check_agreement(pump)
+
+
+def test_late_accept_of_the_old_members_leader_counts_not_among_the_new_ones() -> None:
+    """Two majorities of different groups need have nobody in common who knows both ballots."""
+    pump = Pump(1, grant=False)
+    pump.start()
+    pump.run_until(lambda: pump.leader() is not None)
+    pump.run(0.3)
+    late, first, old = 1, 2, 3
+    # Two of three go through several ballots, of which the third hears nothing.
+    pump.cut_off = {late}
+    pump.dropped = lambda source, to, message: source == old and isinstance(message, PreVote)
+    for _ in range(4):
+        pump.kill(first, old)
+        pump.start(first, old)
+        pump.run_until(lambda: pump.core(first).leads)
+    ballot = pump.core(first).ballot
+    # One proposes three values. They leave, but its own votes are lost with its power.
+    pump.dropped = lambda source, to, message: isinstance(message, Accept)
+    base = pump.core(first).group.applied
+    for number in (11, 12, 13):
+        propose(pump, first, RegisterUnit(unit(number)))
+    under_way = next(
+        message
+        for _, _, message in reversed(pump.sent)
+        if isinstance(message, Accept) and message.ballot == ballot and message.slot == base + 3
+    )
+    pump.cut_power(first)
+    pump.start(first)
+    # The same two choose a change, one slot before the last of those.
+    new = pump.join(4, old)
+    pump.dropped = lambda source, to, message: (
+        (source == old and isinstance(message, PreVote))
+        or ({source, to} == {first, 4} and not isinstance(message, PreVote | Catchup | Chosen))
+        or (source == 4 and to == first and not isinstance(message, Catchup))
+    )
+    pump.run_until(lambda: pump.core(first).leads)
+    propose(pump, first, replacement(old, new))
+    pump.run_until(lambda: is_member_that_votes(pump, 4))
+    assert pump.core(4).group.applied == base + 2
+    # The third and the new one choose a value behind it; the third does not know that it is chosen.
+    pump.cut_off = {first, old}
+    pump.dropped = lambda source, to, message: (
+        (source == late and isinstance(message, PreVote))
+        or (source == 4 and isinstance(message, Heartbeat))
+    )
+    pump.run_until(lambda: pump.core(4).leads)
+    # Now the old leader's message comes.
+    pump.deliver(late, under_way, replica_address(first))
+    pump.cut_off = {4, old}
+    pump.dropped = lambda source, to, message: False
+    pump.run_until(lambda: pump.leader() in (first, late))
+    pump.cut_off = {old}
+    pump.run(3.0)
+    check_agreement(pump)
+    assert len({pump.core(n).state.digest() for n in (first, late, 4)}) == 1
