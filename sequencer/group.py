@@ -277,10 +277,13 @@ class Group:
                 return
         # It may have become a member since: of what is chosen anybody may tell, for that never
         # changes. Votes and promises are counted only once it is a member here, too. A candidate
-        # is asked as well: its majority may need this replica, and then no leader comes before.
+        # is asked as well, where no leader is heard: its majority may need this replica.
         if isinstance(message, PreVote | Prepare | Heartbeat):
-            news = not isinstance(message, Heartbeat) or message.chosen_until > member.applied
-            if news and message.formatted == self.state.formatted:
+            if isinstance(message, Heartbeat):
+                wanted = message.chosen_until > member.applied
+            else:
+                wanted = now - member.leader_heard_at >= member.settings.election_s_min
+            if wanted and message.formatted == self.state.formatted:
                 self._learning.catch_up_from(sender, now)
         elif isinstance(message, Chosen) and self._learning.was_asked_for(message):
             self._learning.on_chosen(message, now)
