@@ -14,12 +14,15 @@ from corfu.types import Ballot, Slot
 from .acceptor import Doubt
 from .learning import Learning
 from .member import WITH_BALLOT, Member, Phase
-from .proposer import Attempt, votes_again
+from .proposer import Attempt, most_remember, votes_again
 from .voting import Voting
 
 ROUNDS_IN_DOUBT = 1 << 16
 """Rounds left out after a doubtful restart: the batch that is in doubt may have held promises of
 own ballots, but never so many."""
+
+ROUNDS_PER_SLOT = 1 << 24
+"""More rounds than are ever used up while no slot is chosen."""
 
 
 class Winner(Protocol):
@@ -79,6 +82,13 @@ class Election:
         member = self._member
         # Higher than every ballot that was ever seen or promised here, so never used before.
         member.round_seen = max(member.round_seen, member.acceptor.promised.round)
+        if member.state.removed:
+            # And higher than every ballot under which earlier members may have proposed for a slot
+            # behind the change that ended them. Their majorities and the new members' need have
+            # nobody in common, so no promise tells of it; such a value, come late, would otherwise
+            # take the place of a vote for what the new members chose. Those ballots were begun
+            # before the change was chosen, by replicas that had applied less than this one has.
+            member.round_seen = max(member.round_seen, member.applied * ROUNDS_PER_SLOT)
         ballot = Ballot(member.round_seen + 1, member.id)
         members = member.state.replicas
         return Attempt(ballot, members, member.request(), Slot(member.applied + 1), now)
@@ -223,8 +233,11 @@ class Election:
             if member.acceptor.snapshot < until:
                 return
         # A forgotten vote may have been given in a group that another member has joined since.
-        # Whether it has is known once the change that somebody voted for is applied, or is not.
-        if attempt.tells_of_change(member.applied):
+        # Whether it has is known once the change that somebody voted for is applied, or is not;
+        # those who remember see to that. If too few do, no vote was forgotten in any group: what
+        # is torn was never answered. To wait then would be for ever, as nobody else votes.
+        sound = most_remember(attempt.promises, len(member.others))
+        if sound and attempt.tells_of_change(member.applied):
             return
         told = list(attempt.highest(member.acceptor.snapshot).values())
         if not member.has_room(sum(128 + len(vote.value) for vote in told)):

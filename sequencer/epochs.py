@@ -174,6 +174,13 @@ class EpochMaker:
     async def _activate(self, layout: Layout, sealed: dict[UnitId, Sealed]) -> bool:
         context = self._context
         before = {unit.id for unit in context.state.active.units}
+        intent = context.state.intent
+        back = self.survey().answering & {*(intent.abandoned if intent else ())}
+        if back:
+            # Sealing may have taken long. An intent can still be replaced by one that keeps what
+            # this unit holds; once it is active that is LOST.
+            self._say(f"units {sorted(back)} were to be abandoned, and answer: not without them")
+            return False
         problems = seal_problems(context.state, layout, sealed)
         if problems:
             # To activate would let a unit that has lost values decide about them.

@@ -267,14 +267,23 @@ class Group:
         member = self._member
         for gone in self.state.removed:
             if (gone.id, gone.incarnation) == (message.replica, message.incarnation):
-                # It was replaced, and would ask for votes for ever.
-                told = Expelled(message.request, member.id, member.incarnation, gone.incarnation)
-                member.send_to(gone.address, told)
+                # It was replaced, and would ask for votes for ever. But before the new members have
+                # made an epoch it may be the only one left who knows that they are the members.
+                if gone not in self.state.active.replicas:
+                    told = Expelled(
+                        message.request, member.id, member.incarnation, gone.incarnation
+                    )
+                    member.send_to(gone.address, told)
                 return
         # It may have become a member since: of what is chosen anybody may tell, for that never
-        # changes. Votes and promises are counted only once it is a member here, too.
-        if isinstance(message, Heartbeat) and message.formatted == self.state.formatted:
-            if message.chosen_until > member.applied:
+        # changes. Votes and promises are counted only once it is a member here, too. A candidate
+        # is asked as well, where no leader is heard: its majority may need this replica.
+        if isinstance(message, PreVote | Prepare | Heartbeat):
+            if isinstance(message, Heartbeat):
+                wanted = message.chosen_until > member.applied
+            else:
+                wanted = now - member.leader_heard_at >= member.settings.election_s_min
+            if wanted and message.formatted == self.state.formatted:
                 self._learning.catch_up_from(sender, now)
         elif isinstance(message, Chosen) and self._learning.was_asked_for(message):
             self._learning.on_chosen(message, now)

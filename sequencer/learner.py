@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corfu import schema
+from corfu.layout import Replica
 from corfu.messages import ChosenValue
 from corfu.types import Slot
 
@@ -66,8 +67,10 @@ class Learner:
         # Without gaps: a command's result depends on all commands before it.
         while (following := Slot(self.applied + 1)) in self._waiting:
             chosen = self._waiting.pop(following)
+            members = self.state.replicas
             self.state, outcome = apply(self.state, decode(chosen))
             self.applied = following
+            self._forget_unless(members)
             self._kept[following] = chosen
             self._kept.pop(Slot(following - self._keep_slots), None)
             if following % DIGEST_SLOTS == 0:
@@ -78,11 +81,23 @@ class Learner:
     def install(self, slot: Slot, state: State) -> None:
         """Take over the state as of `slot`, which is above what is applied."""
         assert slot > self.applied
+        members = self.state.replicas
         self.state = state
         self.applied = slot
         self.digest_slot, self.digest = slot, state.digest()
         self._kept.clear()
         self._waiting = {s: v for s, v in self._waiting.items() if s > slot}
+        self._forget_unless(members)
+
+    def _forget_unless(self, members: tuple[Replica, ...]) -> None:
+        """Forget what waits behind a change of the members: it was counted with other votes.
+
+        A leader counts votes for several slots at once. If a lower one turns out to be a change,
+        which another leader had proposed and a later one found, then a majority of the old members
+        has chosen nothing behind it: those slots are the new members' to choose.
+        """
+        if self.state.replicas != members:
+            self._waiting.clear()
 
     def missed(self, from_slot: Slot, bytes_max: int) -> Missed:
         """Return what a replica lacks that has applied all below `from_slot`; a part of it."""

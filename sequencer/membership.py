@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from corfu.goals import GoalStatus
 from corfu.layout import Replica
 from corfu.types import ReplicaId
 
@@ -24,7 +25,7 @@ def replace_replica(state: State, command: ReplaceReplica) -> tuple[State, Outco
     old = member_of(state, command.old)
     if old is None or old.incarnation != command.incarnation:
         return rejected(state, f"replica {command.old} is no member, or another incarnation")
-    reason = unfit_replica(state, command.old, command.new)
+    reason = unfit_replica(state, command.old, command.new) or _lifted(state, command.new)
     if reason is not None:
         return rejected(state, reason)
     others = [member for member in state.replicas if member != old]
@@ -52,6 +53,14 @@ def unfit_replica(state: State, old: ReplicaId, new: Replica) -> str | None:
         return f"replica id {new.id}, or its incarnation, was used before: format it anew"
     if any(new.address == member.address and member.id != old for member in state.replicas):
         return f"another member is at {new.address}"
+    return None
+
+
+def _lifted(state: State, new: Replica) -> str | None:
+    """Return why the change is wanted no more: its goal was lifted while it was under way."""
+    stated = [record.status for record in state.goals if record.goal.replica == new]
+    if stated and all(status is GoalStatus.CANCELLED for status in stated):
+        return f"replica {new.id} is not to become a member any more"
     return None
 
 

@@ -170,12 +170,11 @@ def votes_again(answers: Mapping[ReplicaId, Promise], others: int, *, blank: boo
         others: How many other members there are.
         blank: It was just formatted.
     """
-    wanted = majority(others)
-    sound = sum(not answer.doubt for answer in answers.values())
     # Any majority that counted a forgotten vote has a member in every majority of the others,
     # and these have promised a higher ballot since.
-    if sound >= wanted:
+    if most_remember(answers, others):
         return True
+    wanted = majority(others)
     if blank:
         # Nobody who answered remembers anything: a new group. One who does remember forbids it,
         # for then this folder may stand in the place of one that had voted.
@@ -183,8 +182,13 @@ def votes_again(answers: Mapping[ReplicaId, Promise], others: int, *, blank: boo
         return empty == len(answers) and others - empty < wanted
     # No majority of the others is free of doubt: the power went everywhere at once, and what
     # does not end whole was being written, so it was never answered.
-    doubtful = len(answers) - sound
+    doubtful = sum(answer.doubt for answer in answers.values())
     return others - doubtful < wanted
+
+
+def most_remember(answers: Mapping[ReplicaId, Promise], others: int) -> bool:
+    """Tell if a majority of the others have answered, and know all that they ever answered."""
+    return sum(not answer.doubt for answer in answers.values()) >= majority(others)
 
 
 def _is_empty(answer: Promise) -> bool:

@@ -260,6 +260,29 @@ def test_abandon_is_called_off_when_a_unit_answers_after_all() -> None:
     in_world(steps, spares=0)
 
 
+def test_abandon_is_called_off_when_a_unit_answers_before_the_layout_is_active() -> None:
+    async def steps(world: World) -> None:
+        admin = await admin_of(world)
+        read = await entries(world, 20)
+        for host in world.units[2:4]:
+            world.network.isolate(host.address)
+        await asyncio.sleep(1.5)
+        lead = await leader(world)
+        assert (await admin.ask(KINDS["abandon"])).accepted
+        # The intent is chosen, and it takes long to seal its units.
+        while core(lead).state.intent is None:  # noqa: ASYNC110 - virtual time, and soon
+            await asyncio.sleep(0.0001)
+        world.network.isolate(world.units[0].address)
+        world.network.rejoin(world.units[2].address)
+        await asyncio.sleep(0.6)
+        for host in world.units:
+            world.network.rejoin(host.address)
+        assert await admin.end(KINDS["abandon"]) is GoalStatus.CANCELLED
+        assert len(await read()) == 20
+
+    in_world(steps, spares=0)
+
+
 def test_rebuild_that_lacks_its_source_holds_up_no_other() -> None:
     async def steps(world: World) -> None:
         await admin_of(world)

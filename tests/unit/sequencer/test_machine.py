@@ -455,6 +455,15 @@ def test_replica_id_or_incarnation_used_before_never_becomes_a_member() -> None:
     bad(state, ReplaceReplica(ReplicaId(3), incarnation(3), same), "used before")
 
 
+def test_replace_replica_whose_goal_was_lifted_meanwhile_is_rejected() -> None:
+    goal = Goal(GoalId(bytes(16)), GoalKind.REPLACE_REPLICA, (), member(4), ReplicaId(2))
+    state = good(good(fresh(), AddGoal(goal)), EndGoal(goal.id, done=False, detail=""))
+    command = ReplaceReplica(ReplicaId(2), incarnation(2), member(4))
+    bad(state, command, "not to become a member")
+    # Stated again it is wanted again.
+    good(good(state, AddGoal(replace(goal, id=GoalId(bytes([1]) * 16)))), command)
+
+
 def test_replace_replica_at_the_address_of_another_member_is_rejected() -> None:
     other = Replica(ReplicaId(4), incarnation(4), replica_address(1))
     bad(fresh(), ReplaceReplica(ReplicaId(2), incarnation(2), other), "another member")
