@@ -17,7 +17,7 @@ from corfu.types import Address, RequestId
 from .commands import AddGoal, EndGoal
 from .context import Context
 from .foresight import Foreseen, foresee, steps_left
-from .goals import active_goals, cannot_be_lifted, goal_record, reached
+from .goals import active_goals, cannot_be_lifted, goal_record, reached, still_holds
 from .member_change import MemberChange
 from .survey import Survey
 
@@ -133,12 +133,8 @@ class GoalDesk:
             return known
         for record in reversed(state.goals):
             holds = record.status is GoalStatus.ACTIVE or (
-                record.status is GoalStatus.DONE
-                and goal.kind in _DRAINS
-                and goal.units[0] in state.drained
+                record.status is GoalStatus.DONE and still_holds(state, record.goal)
             )
-            if record.status is GoalStatus.DONE and goal.replica in state.replicas:
-                holds = True
             if holds and record.goal.same_wish(goal):
                 return record
         return None

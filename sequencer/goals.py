@@ -188,6 +188,24 @@ def reached(state: State, goal: Goal) -> bool:
             return goal.replica is not None and is_published(state, goal.replica)
 
 
+def still_holds(state: State, goal: Goal) -> bool:
+    """Tell whether what a goal brought about, which is done, is still so.
+
+    Then the same command again has nothing to do: it may be the first one's, which was interrupted.
+    """
+    listed = {unit.id for unit in state.active.units}
+    registered = {unit.id for unit in state.registered}
+    match goal.kind:
+        case GoalKind.DRAIN_UNIT | GoalKind.REPLACE_UNIT:
+            return goal.units[0] in state.drained
+        case GoalKind.ADD_CHAIN:
+            return any({*goal.units} <= {*chain} for chain in state.active.open_segment.chains)
+        case GoalKind.ABANDON_CHAIN:
+            return (listed | registered).isdisjoint(goal.units)
+        case GoalKind.REPLACE_REPLICA:
+            return goal.replica in state.replicas
+
+
 def _ended(state: State, record: GoalRecord, status: GoalStatus, detail: str) -> State:
     """Return the state with the goal ended, and without the oldest of many that have ended."""
     goals = [each for each in state.goals if each is not record]

@@ -61,12 +61,13 @@ def state_of(status: StatusIs, each: UnitStatus) -> str:
         return "down"
     if each.frozen:
         return "conflict"
+    if all(listed.id != each.unit for listed in status.layout.units):
+        # Before what only matters in a chain: a spare that came back is sealed when it is used.
+        return "drained" if each.unit in status.drained else "spare"
     if each.restarted:
         return "restarted"
     if each.doubt:
         return "in doubt"
-    if all(listed.id != each.unit for listed in status.layout.units):
-        return "spare"
     rebuilds = [rebuild for rebuild in status.rebuilds if rebuild.unit == each.unit]
     return f"rebuilding {_done(rebuilds)} %" if rebuilds else "up"
 
@@ -89,8 +90,9 @@ Examples:
 
 A unit's place is the number of its chain in the open segment and its role there; "+2 old" says that
 it holds old entries in two closed segments besides. States: up, down (silent for 2 s), spare,
-rebuilding, restarted (waits for a new epoch), in doubt (holds records that must be settled),
-conflict (takes no writes), left (left the layout and has not come back).
+drained (a spare that is not used before an --undo), rebuilding, restarted (waits for a new epoch),
+in doubt (holds records that must be settled), conflict (takes no writes), left (left the layout and
+has not come back).
 """,
 )
 @cluster_option

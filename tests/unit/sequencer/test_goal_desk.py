@@ -175,6 +175,25 @@ def test_command_given_again_finds_the_goal_of_the_first() -> None:
     in_world(steps)
 
 
+@pytest.mark.parametrize("kind", ["add", "abandon"])
+def test_command_given_again_when_all_is_done_says_so(kind: str) -> None:
+    async def steps(world: World) -> None:
+        admin = await admin_of(world)
+        wish = KINDS[kind]
+        if kind == "abandon":
+            for id_ in wish.units:
+                world.units[id_ - 1].cut_power()
+            await asyncio.sleep(1.5)
+        assert (await admin.ask(wish)).accepted
+        assert await admin.end(wish) is GoalStatus.DONE
+        done = await admin.ask(goal(2, wish.kind, *wish.units))
+        assert (done.accepted, done.reason) == (True, "")
+        assert done.record is not None
+        assert (done.record.goal.id, done.record.status) == (wish.id, GoalStatus.DONE)
+
+    in_world(steps)
+
+
 def test_drained_unit_comes_back_as_a_spare_that_is_not_used_before_the_undo() -> None:
     async def steps(world: World) -> None:
         admin = await admin_of(world)

@@ -142,6 +142,13 @@ def test_unit_state_is_the_worst_that_is_known() -> None:
     assert _state(unit=UnitId(9)) == "spare"
 
 
+def test_spare_that_came_back_is_a_spare_and_waits_for_nothing() -> None:
+    each = replace(_status().units[0], unit=UnitId(9), restarted=True)
+    assert unit.state_of(_status(), each) == "spare"
+    assert unit.state_of(_status(drained=(UnitId(9),)), each) == "drained"
+    assert unit.state_of(_status(), replace(each, heard_ms=5000)) == "down"
+
+
 def test_unit_state_tells_how_far_all_its_rebuilds_are() -> None:
     rebuilds = (
         RebuildStatus(UnitId(2), Offset(0), Offset(100), Offset(100)),
