@@ -116,7 +116,9 @@ def _short_chains(best: StatusIs) -> list[str]:
         if len(chain) < wanted
     ]
     if 0 < len(chains) < best.wanted_chains:
-        found.append(f"{best.wanted_chains - len(chains)} chains take no appends: too few units")
+        lacking = best.wanted_chains - len(chains)
+        what = "1 chain takes" if lacking == 1 else f"{lacking} chains take"
+        found.append(f"{what} no appends: too few units")
     return found
 
 
@@ -138,4 +140,5 @@ def _abandoned(best: StatusIs) -> list[str]:
 
 
 def _range(offsets: Range) -> str:
-    return f"offsets {offsets.start} to {offsets.end - 1}"
+    start, last = offsets.start, offsets.end - 1
+    return f"offset {start}" if start == last else f"offsets {start} to {last}"

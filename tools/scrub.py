@@ -23,6 +23,7 @@ from .asking import Asker, asking
 from .connection import cluster_option, output_option, run, timeout_option
 from .failure import CommandError, Status
 from .health import leader_of
+from .tables import lost_text
 
 _POLL_S = 0.25
 _ASK_S = 2.0
@@ -230,7 +231,7 @@ def _print(watches: Sequence[Watch], lost: Sequence[Range], *, begun: bool) -> N
         table.add_row(number, checked, f"{told.damaged:,}", f"{told.repaired:,}", left)
     console.print(table)
     for each in lost:
-        console.print(f"lost: offsets {each.start} to {each.end - 1}", style="red")
+        console.print(f"lost: {lost_text(each.start, each.end)}", style="red")
     if not begun and _status(watches, lost) is Status.OK:
         console.print("all is sound", style="green")
 

@@ -46,6 +46,11 @@ def offsets_text(start: Offset, end: Offset | None) -> str:
     return f"from {start:,} on" if end is None else f"{start:,} to {end - 1:,}"
 
 
+def lost_text(start: Offset, end: Offset) -> str:
+    """Return a range with its noun: `offset 3`, `offsets 3 to 9`."""
+    return f"offset {start:,}" if end - start == 1 else f"offsets {offsets_text(start, end)}"
+
+
 def chain_text(chain: Sequence[UnitId]) -> str:
     """Return a chain, head first; one without units was abandoned."""
     return "-".join(map(str, chain)) if chain else "LOST"

@@ -14,7 +14,14 @@ from corfu.tools.connection import cluster_option, output_option, run, timeout_o
 from corfu.tools.failure import CommandError, Status
 from corfu.tools.health import Health
 from corfu.tools.status import STATUS_TIMEOUT_S
-from corfu.tools.tables import chain_text, offsets_text, plain_table, short, table_console
+from corfu.tools.tables import (
+    chain_text,
+    lost_text,
+    offsets_text,
+    plain_table,
+    short,
+    table_console,
+)
 from corfu.types import Epoch
 
 from .layout_changes import changes
@@ -202,4 +209,4 @@ def _print(shown: Layout, told: StatusIs | None) -> None:
     if told.pending_epoch is not None:
         console.print(f"epoch {told.pending_epoch} is being made", style="red")
     for lost in told.lost:
-        console.print(f"lost: offsets {offsets_text(lost.start, lost.end)}", style="red")
+        console.print(f"lost: {lost_text(lost.start, lost.end)}", style="red")
