@@ -30,7 +30,7 @@ check: $(INSTALLED) ## Formatting, lint and types
 	$(BIN)/mypy
 
 test: check ## All checks and all tests
-	$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/pytest -q -n 3 --dist worksteal
 
 demo: $(INSTALLED) ## A cluster, the standard library's sources as records, a killed leader, a proof
 	@$(BIN)/python -m corfu.tools.demo
