@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check demo clean
+.PHONY: help setup test test-all check demo clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv with everything in it
 
@@ -31,6 +31,10 @@ check: $(INSTALLED) ## Formatting, lint and types
 
 test: check ## All checks and all tests
 	$(BIN)/pytest -q -n 3 --dist worksteal
+
+test-all: check ## The same with what takes long, or needs packages (installed if root)
+	@sh .ci/packages
+	$(BIN)/pytest -q -n 3 --dist worksteal -m ''
 
 demo: $(INSTALLED) ## A cluster, the standard library's sources as records, a killed leader, a proof
 	@$(BIN)/python -m corfu.tools.demo
