@@ -7,10 +7,8 @@ trimming, closing) is asked of the `Leader` procedures through the `Listener`.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Protocol
 
-from corfu import schema
 from corfu.effects import Effect
 from corfu.journal.planner import Journal
 from corfu.messages import (
@@ -22,24 +20,22 @@ from corfu.messages import (
     GetTail,
     GetToken,
     HolesAre,
-    LayoutIs,
     Message,
     NotLeader,
     PaxosMessage,
     Register,
-    Registered,
     Rejected,
     Rejection,
     SetGoal,
-    StateIs,
     TailIs,
     Transfer,
     Transferring,
     Trim,
     UnitView,
 )
-from corfu.types import Address, Ballot, Epoch, Incarnation, Offset, ReplicaId, RequestId, Slot
+from corfu.types import Address, Ballot, Incarnation, Offset, ReplicaId, RequestId, Slot
 
+from .answers import layout_is, registered, state_is
 from .commands import Command, RegisterUnit, ReserveOffsets
 from .grant_times import GrantTimes
 from .group import Group
@@ -48,10 +44,11 @@ from .outbox import Outbox
 from .proposer import Done
 from .settings import SequencerSettings
 from .state import Outcome, State
-from .status import LOST_SHOWN_MAX, history_of, status_of
+from .status import history_of, status_of
 from .storage import Restored
 from .tokens import Answer, TokenDesk, WriteReports
 from .views import UnitViews
+from .waiting_tails import WaitingTails
 
 
 class Listener(Protocol):
@@ -82,13 +79,6 @@ class Listener(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _WaitingTail:
-    request: RequestId
-    sender: Address
-    round: int
-
-
 class Replica:
     """One sequencer replica. Grants tokens only between `begin_granting` and its deposal."""
 
@@ -112,7 +102,7 @@ class Replica:
         self._desk: TokenDesk | None = None
         self._reports = WriteReports()
         self._times = GrantTimes()
-        self._tails: list[_WaitingTail] = []
+        self._tails = WaitingTails(settings.waiting_max)
         self._group = Group(
             identity=identity,
             session=session,
@@ -133,9 +123,7 @@ class Replica:
                 self._on_get_token(message, sender, now)
             case GetTail():
                 self._on_get_tail(message, sender, now)
-            case GetLayout():
-                self._on_get_layout(message, sender)
-            case GetStatus() | GetHistory() | GetState():
+            case GetLayout() | GetStatus() | GetHistory() | GetState():
                 self._out.send(sender, self._looked_up(message, now), ordered=False)
             case GetHoles():
                 self._on_get_holes(message, sender, now)
@@ -264,9 +252,8 @@ class Replica:
             self._desk = None
         # A later term of this replica cannot tell what others granted meanwhile.
         self._times = GrantTimes()
-        for waiting in self._tails:
+        for waiting in self._tails.clear():
             self._not_leader(waiting.request, waiting.sender)
-        self._tails.clear()
 
     def applied(self, now: float) -> None:
         """Hold the desk to the state."""
@@ -281,9 +268,7 @@ class Replica:
         """Answer who waits for the tail, as far as a majority has confirmed the leader."""
         if self._desk is None:
             return
-        ready = [w for w in self._tails if w.round <= self._group.confirmed_round]
-        self._tails = [w for w in self._tails if w.round > self._group.confirmed_round]
-        for waiting in ready:
+        for waiting in self._tails.confirmed(self._group.confirmed_round):
             self._send_tail(waiting.request, waiting.sender, now)
         if self._tails and self._group.round == self._group.confirmed_round:
             self._group.begin_round(now)
@@ -352,18 +337,10 @@ class Replica:
             self._not_leader(message.request, sender)
         elif not message.linearizable:
             self._send_tail(message.request, sender, now)
-        elif any(waiting.request == message.request for waiting in self._tails):
-            # Sent again: the round that it waits for is later than the first copy, which is
-            # enough.
-            return
-        elif len(self._tails) >= self._settings.waiting_max:
+        elif not self._tails.add(message.request, sender, self._group.round):
             self._reject(message.request, sender, Rejection.BUSY, "too many wait")
-        else:
-            # A round begun before the request came proves nothing: a successor may have been
-            # activated, and have completed appends, between that round and the request.
-            self._tails.append(_WaitingTail(message.request, sender, self._group.round + 1))
-            if self._group.round == self._group.confirmed_round:
-                self._group.begin_round(now)
+        elif self._group.round == self._group.confirmed_round:
+            self._group.begin_round(now)
 
     def _send_tail(self, request: RequestId, to: Address, now: float) -> None:
         desk = self._desk
@@ -385,40 +362,10 @@ class Replica:
         )
         self._out.send(sender, reply, ordered=False)
 
-    def _on_get_layout(self, message: GetLayout, sender: Address) -> None:
-        # Activated layouts only: an intent that clients used could yet be replaced by another.
-        layout = self.state.activated
-        known = layout is not None and layout.epoch > message.newer_than
-        reply = LayoutIs(
-            message.request,
-            layout.epoch if layout is not None else Epoch(0),
-            layout if known else None,
-            self._leader_address(),
-            self.state.trim_mark,
-            self.state.closed_until,
-            self.state.lost[:LOST_SHOWN_MAX],
-        )
-        self._out.send(sender, reply, ordered=False)
-
     def _on_register(self, message: Register, sender: Address, now: float) -> None:
-        unit = message.unit
-        listed = [
-            u
-            for u in self.state.active.units
-            if (u.id, u.incarnation) == (unit.id, unit.incarnation)
-        ]
-        gone = self.state.left_unit(unit.id, unit.incarnation)
-        reply = Registered(
-            message.request,
-            self.state.active.epoch,
-            bool(listed),
-            bool(listed) and listed[0].address != unit.address,
-            gone is not None,
-            None if gone is None else gone.bound,
-            tuple(replica.address for replica in self.state.replicas),
-        )
+        unit, reply = message.unit, registered(message, self.state)
         self._out.send(sender, reply, ordered=False)
-        known = bool(listed) or gone is not None or unit in self.state.registered
+        known = reply.member or reply.left or unit in self.state.registered
         if self._group.leads and not known:
             self._group.propose(RegisterUnit(unit), lambda outcome: None, now)
 
@@ -428,16 +375,20 @@ class Replica:
         else:
             self._listener.trim(message, sender)
 
-    def _looked_up(self, message: GetStatus | GetHistory | GetState, now: float) -> Message:
+    def _looked_up(
+        self, message: GetLayout | GetStatus | GetHistory | GetState, now: float
+    ) -> Message:
         """Return what any replica tells of itself."""
         match message:
+            case GetLayout(request, newer_than):
+                leader = self._leader_address()
+                return layout_is(request, self.state, leader, newer_than=newer_than)
             case GetStatus():
                 return status_of(message.request, self._group, self.views, self.tail, now)
             case GetHistory():
                 return history_of(message.request, self.state)
             case GetState():
-                state = schema.pack(self.state)
-                return StateIs(message.request, self.state.cluster, self._group.applied, state)
+                return state_is(message, self.state, self._group.applied)
 
     def _on_transfer(self, message: Transfer, sender: Address, now: float) -> None:
         if self._desk is None:
