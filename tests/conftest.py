@@ -8,6 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let processes that tests start hear it, in a job in the background, too.
+
+    A shell starts such a job with SIGINT ignored, which every process inherits.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def _signals_restored() -> Iterator[None]:
     """Put signal handlers back: a server run in-process leaves those of its event loop."""
