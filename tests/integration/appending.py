@@ -8,6 +8,9 @@ import corfu
 from corfu.tools.cluster import LocalCluster
 from tests.integration.running import DEADLINE_S
 
+GAP_S = 0.01
+"""Between one append and the next: what is tested is not speed, and other tests run, too."""
+
 GOES_ON_S = 20.0
 """Appends go on within 2 s of a failure on an idle machine; this one may be busy."""
 
@@ -47,6 +50,7 @@ class Appending:
                 position = await log.append(record, timeout=DEADLINE_S)
                 assert position not in self.acknowledged
                 self.acknowledged[position] = record
+                await asyncio.sleep(GAP_S)
 
 
 async def contents(cluster: LocalCluster) -> dict[corfu.Position, bytes]:

@@ -187,7 +187,9 @@ async def test_command_interrupted_and_given_again_with_the_leader_killed_meanwh
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             assert process.returncode == 130, said
-            assert b"the cluster goes on with the drain of unit 2" in said
+            # The answer to its request may still have been on its way.
+            known = b"the cluster goes on with the drain of unit 2" in said
+            assert known or b"the drain of unit 2 may have been asked for" in said, said
             goals = (await _status(cluster)).goals
             leader = (await _status(cluster)).replica
             await cluster.process("sequencer", leader).kill()

@@ -84,7 +84,7 @@ def act(goal: Goal, wishes: Wishes, confirm: Callable[[], None] = lambda: None) 
         return
     if plan.record is None or wishes.undo:
         confirm()
-        plan = run(_ask(goal, wishes, dry_run=False))
+        plan = _state(goal, wishes)
         if not plan.accepted:
             _refuse(plan, wishes)
     record = plan.record
@@ -130,6 +130,18 @@ def wanted_replicas(wishes: Wishes) -> int:
             return status.wanted_replicas
 
     return run(ask())
+
+
+def _state(goal: Goal, wishes: Wishes) -> GoalIs:
+    try:
+        return run(_ask(goal, wishes, dry_run=False))
+    except KeyboardInterrupt:
+        click.echo(
+            f"the {goal} may have been asked for; `corfu status` shows whether it was, "
+            "and the same command waits for it",
+            err=True,
+        )
+        raise
 
 
 def _wait(record: GoalRecord, wishes: Wishes) -> GoalRecord:

@@ -27,8 +27,8 @@ from tests.integration.redundancy import status_of
 from tests.integration.running import DEADLINE_S
 
 OPTIONS = WorkloadOptions(
-    append_gap_s=0.02,
-    read_gap_s=0.05,
+    append_gap_s=0.05,
+    read_gap_s=0.1,
     append_timeout_s=10.0,
     trim_clients=1.0,
     trimmed_share=0.25,
