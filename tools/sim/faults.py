@@ -10,10 +10,11 @@ from collections.abc import Callable, Coroutine
 from corfu.layout import Layout
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.sim.disk import Crashed
+from corfu.tools.sim.host import Host
 from corfu.tools.sim.network import NetworkSettings
 from corfu.tools.sim.options import CALM
 from corfu.tools.sim.rot import Rotten
-from corfu.tools.sim.world import Host, World
+from corfu.tools.sim.world import World
 from corfu.types import SyncMode, UnitId
 
 CAPTURE_EACH_MAX = 8

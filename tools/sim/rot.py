@@ -12,7 +12,8 @@ from corfu.runtime.driver import Driver
 from corfu.storage_units.index import STATE_MASK, cell_place
 from corfu.storage_units.process import UnitProcess
 from corfu.storage_units.store import Store
-from corfu.tools.sim.world import Host, World
+from corfu.tools.sim.host import Host
+from corfu.tools.sim.world import World
 from corfu.types import Offset, State
 
 _RECORDS_MAX = 5

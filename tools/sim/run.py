@@ -15,11 +15,12 @@ from corfu.tools.check import CheckOptions, check
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
 from corfu.tools.history import FinalLog, Operation
 from corfu.tools.sim.faults import Nemesis
+from corfu.tools.sim.host import RuleBroken
 from corfu.tools.sim.loop import SimulationError
 from corfu.tools.sim.operator import Operator
 from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.rot import Rotten
-from corfu.tools.sim.world import RuleBroken, World
+from corfu.tools.sim.world import World
 from corfu.tools.workload import Recorder, Workload
 
 EVENTS_MAX = 5_000_000

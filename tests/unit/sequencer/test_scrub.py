@@ -11,7 +11,8 @@ from corfu.messages import Inspect, Scrub, ScrubIs
 from corfu.storage_units.index import SERIAL_AT, cell_place
 from corfu.storage_units.process import UnitProcess
 from corfu.storage_units.repair import Repair
-from corfu.tools.sim.world import Host, World
+from corfu.tools.sim.host import Host
+from corfu.tools.sim.world import World
 from corfu.types import Address, Offset, State
 from tests.unit.sequencer.test_leader import client, core, epoch, leader, until
 from tests.unit.sequencer.test_repair import AT, ENTRIES, in_world, states, store
