@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -41,6 +42,9 @@ class SimDiskWorker:
     An operation takes effect when its time is over, so a `stop` between two operations leaves
     exactly the first ones done. A failed operation of `run`, or a `Crashed` from the disk's
     hook, stops the worker and is handed to `on_fatal`, once.
+
+    Attributes:
+        latency: How long operations take that are begun from now on; assign to change it.
     """
 
     def __init__(
@@ -54,12 +58,13 @@ class SimDiskWorker:
         self._disk = disk
         self._loop = loop
         self._rng = rng
-        self._latency = latency
+        self.latency = latency
         self._on_fatal = on_fatal
         self._lanes: tuple[deque[_Batch], deque[_Batch]] = (deque(), deque())
         self._stopped = False
         self._paused = False
         self._held: list[Callable[[], None]] = []
+        self._outside = contextvars.Context()
 
     def run(self, operations: Sequence[DiskOperation], done: Callable[[], None]) -> None:
         """Carry out `operations` in order, after those of earlier calls; then call `done`."""
@@ -91,7 +96,7 @@ class SimDiskWorker:
                 data = None
             done(data)
 
-        latency = self._latency
+        latency = self.latency
         seconds = self._rng.uniform(latency.fetch_s_min, latency.fetch_s_max)
         self._after(seconds + length / latency.bytes_per_s, fetched)
 
@@ -166,10 +171,15 @@ class SimDiskWorker:
             step()
 
         if not self._stopped:
-            self._loop.call_later(seconds, due)
+            # As a part of the process, but not by its clock: a disk has its own time.
+            process = contextvars.copy_context()
+            self._outside.run(self._set_timer, seconds, lambda: process.run(due))
+
+    def _set_timer(self, seconds: float, step: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, step)
 
     def _seconds(self, operation: DiskOperation) -> float:
-        latency = self._latency
+        latency = self.latency
         rng = self._rng
         match operation:
             case WriteAt(_, _, data):

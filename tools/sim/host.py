@@ -11,7 +11,7 @@ from corfu.sequencer.process import ReplicaProcess
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.sim.disk import Crashed, SimDisk
 from corfu.tools.sim.disk_worker import SimDiskWorker
-from corfu.tools.sim.loop import Group
+from corfu.tools.sim.group import Group
 from corfu.tools.sim.network import SimDatagrams
 from corfu.types import Address
 
@@ -140,5 +140,5 @@ class Host:
 
     def say(self, text: str) -> None:
         """Take a line of the process's log."""
-        self.log.append(f"{self.world.loop.time():.6f} {text}")
+        self.log.append(f"{self.world.loop.now:.6f} {text}")
         self.world.note(self.name, "log", text)

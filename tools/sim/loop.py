@@ -20,6 +20,8 @@ from typing import TypeVar, TypeVarTuple, Unpack
 
 import xxhash
 
+from corfu.tools.sim.group import GROUP, Group, Timer
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -33,6 +35,8 @@ FAILURE_GRACE_S = 30.0
 """How long, in virtual seconds, a failed task may wait for somebody to take its exception."""
 
 _COMPACT_MIN = 256
+_ROUNDING_S = 1e-9
+"""Times turned from one clock to another and back differ by less."""
 _pack_time = struct.Struct("<d").pack
 
 
@@ -52,56 +56,6 @@ class SimulationStalled(SimulationError):  # noqa: N818 - a state of the program
         self.pending = pending
 
 
-class Group:
-    """All callbacks and tasks of one simulated process, which can be stopped and killed at once.
-
-    What is scheduled from within a group belongs to it (it travels in the context, as context
-    variables do). Paused, nothing of it runs: what falls due is held, as for a process under
-    SIGSTOP. Killed, nothing of it ever runs again, not even a `finally`, as for SIGKILL.
-    """
-
-    __slots__ = ("_loop", "context", "held", "killed", "name", "paused")
-
-    def __init__(self, loop: VirtualLoop, name: str) -> None:
-        self._loop = loop
-        self.name = name
-        self.paused = False
-        self.killed = False
-        self.held: list[asyncio.Handle] = []
-        self.context = contextvars.Context()
-        self.context.run(_GROUP.set, self)
-
-    def run(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
-        """Call `function` as a part of this process. Not from within the process itself."""
-        return self.context.copy().run(function, *args)
-
-    def pause(self) -> None:
-        """Hold everything that falls due from now on."""
-        self.paused = True
-
-    def resume(self) -> None:
-        """Go on after `pause`: what fell due meanwhile is ready now, in its order."""
-        self.paused = False
-        held, self.held = self.held, []
-        self._loop._queue.extend(held)
-
-    def kill(self) -> None:
-        """End the process between two of its callbacks."""
-        self.killed = True
-        self.held.clear()
-        self._loop._abandon(self)
-
-
-_GROUP: contextvars.ContextVar[Group | None] = contextvars.ContextVar("group", default=None)
-
-
-class _Timer(asyncio.TimerHandle):
-    """A timer that knows whether it waits in the heap: only then its cancelling is counted."""
-
-    __slots__ = ("queued",)
-    queued: bool
-
-
 class VirtualLoop(asyncio.BaseEventLoop):
     """A deterministic event loop whose `time()` is virtual and starts at 0.
 
@@ -112,6 +66,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     Attributes:
         events: How many callbacks have run.
         events_max: When so many have run, `run` raises SimulationError; None: no bound.
+        now: The virtual time; `time()` is the same, but on the clock of the process that asks.
+        skewed: Whether some process has a clock of its own.
         trace: Hook for a readable trace; None: no trace.
     """
 
@@ -120,10 +76,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.events = 0
         self.events_max = events_max
         self.trace: Trace | None = None
-        self._now = 0.0
+        self.now = 0.0
+        self.skewed = False
         self._own_thread = threading.get_ident()
         self._queue: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, _Timer]] = []
+        self._timers: list[tuple[float, int, Timer]] = []
         self._calls = 0
         self._cancelled_timers = 0
         self._task_count = 0
@@ -156,7 +113,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def note(self, *parts: Part) -> None:
         """Feed the trace hash with the time and `parts`; two equal runs note the same."""
         digest = self._digest
-        digest.update(_pack_time(self._now))
+        digest.update(_pack_time(self.now))
         for part in parts:
             if isinstance(part, bytes):
                 digest.update(part)
@@ -178,8 +135,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # What asyncio calls.
 
     def time(self) -> float:
-        """Return the virtual time in seconds."""
-        return self._now
+        """Return the virtual time in seconds, as the clock of the running process shows it."""
+        if self.skewed and (group := GROUP.get()) is not None and group.clock is not None:
+            return group.clock.local(self.now)
+        return self.now
 
     def call_soon(
         self,
@@ -211,8 +170,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Run `callback` in `delay` virtual seconds."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        """Run `callback` in `delay` seconds, by the clock of the process it belongs to."""
+        return self.call_at(self._clock_of(context) + delay, callback, *args, context=context)
 
     def call_at(
         self,
@@ -221,13 +180,45 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Run `callback` at virtual time `when`; a time in the past means the next turn."""
+        """Run `callback` at `when`, by the clock of the process it belongs to.
+
+        A time in the past means the next turn.
+        """
         self._require_open()
-        handle = _Timer(when, callback, args, self, context)
-        handle.queued = True
-        self._calls += 1
-        heapq.heappush(self._timers, (when, self._calls, handle))
+        handle = Timer(when, callback, args, self, context)
+        if self.skewed:
+            self._push_local(handle)
+        else:
+            self.push(handle, when)
         return handle
+
+    def push(self, timer: Timer, when: float) -> None:
+        """Let a timer fall due at the virtual time `when`."""
+        timer.queued = True
+        self._calls += 1
+        heapq.heappush(self._timers, (when, self._calls, timer))
+
+    def requeue(self, handles: list[asyncio.Handle]) -> None:
+        """Run held callbacks in the next turn."""
+        self._queue.extend(handles)
+
+    def _push_local(self, timer: Timer) -> None:
+        """Let a timer fall due when its process's clock shows its time."""
+        group = timer._context.get(GROUP)  # type: ignore[attr-defined]
+        clock = None if group is None else group.clock
+        if clock is None:
+            self.push(timer, timer.when())
+        elif clock.rate:
+            self.push(timer, clock.real(timer.when()))
+        elif not timer.cancelled():
+            timer.queued = False
+            group.frozen.append(timer)
+
+    def _clock_of(self, context: contextvars.Context | None) -> float:
+        if not self.skewed:
+            return self.now
+        group = GROUP.get() if context is None else context.get(GROUP)
+        return self.now if group is None or group.clock is None else group.clock.local(self.now)
 
     def create_task(
         self,
@@ -241,7 +232,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._task_count += 1
         label = f"task-{self._task_count}" if name is None else str(name)
         task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=label, context=context)
-        self._live[task] = _GROUP.get() if context is None else context.get(_GROUP)
+        self._live[task] = GROUP.get() if context is None else context.get(GROUP)
         task.add_done_callback(self._task_ended)
         return task
 
@@ -272,13 +263,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._collect_due()
             events_max = self.events_max
             if events_max is not None and self.events >= events_max:
-                raise SimulationError(f"{self.events} events have run, at {self._now:.6f} s")
+                raise SimulationError(f"{self.events} events have run, at {self.now:.6f} s")
             # As in asyncio: what this turn's callbacks schedule belongs to the next turn.
             for _ in range(len(queue)):
                 handle = queue.popleft()
                 if handle._cancelled:
                     continue
-                group = handle._context.get(_GROUP)  # type: ignore[attr-defined]
+                group = handle._context.get(GROUP)  # type: ignore[attr-defined]
                 if group is not None and (group.paused or group.killed):
                     if not group.killed:
                         group.held.append(handle)
@@ -300,18 +291,26 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not self._queue and not self._stopping:  # type: ignore[attr-defined]
             if not timers:
                 self._raise_failures()
-                raise SimulationStalled(self._now, self.pending())
-            self._now = max(self._now, timers[0][0])
-        while timers and timers[0][0] <= self._now:
+                raise SimulationStalled(self.now, self.pending())
+            self.now = max(self.now, timers[0][0])
+        while timers and timers[0][0] <= self.now:
             handle = heapq.heappop(timers)[2]
             handle.queued = False
             if handle.cancelled():
                 self._cancelled_timers -= 1
+            elif self.skewed and self._is_early(handle):
+                # Its process's clock was slowed, or stopped, after the timer was set.
+                self._push_local(handle)
             else:
                 self._queue.append(handle)
 
+    def _is_early(self, timer: Timer) -> bool:
+        group = timer._context.get(GROUP)  # type: ignore[attr-defined]
+        clock = None if group is None else group.clock
+        return clock is not None and clock.local(self.now) < timer.when() - _ROUNDING_S
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        if not (isinstance(handle, _Timer) and handle.queued):
+        if not (isinstance(handle, Timer) and handle.queued):
             return
         self._cancelled_timers += 1
         timers = self._timers
@@ -322,7 +321,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             # The one being cancelled says so only after this call, so it is still in there.
             self._cancelled_timers = 1
 
-    def _abandon(self, group: Group) -> None:
+    def abandon(self, group: Group) -> None:
         """Forget the tasks of a killed process, but keep them: a collected one would run on."""
         gone = [task for task, owner in self._live.items() if owner is group]
         for task in gone:

@@ -172,7 +172,7 @@ class SimDatagrams:
                 self._buffer.append((data, source))
             return
         # A leaky bucket stands for the receive buffer: each datagram takes receive_s to drain.
-        now = network.loop.time()
+        now = network.loop.now
         drained = (now - self._backlog_at) / settings.receive_s if settings.receive_s else 0.0
         backlog = max(0.0, self._backlog - drained) if settings.receive_s else 0.0
         self._backlog_at = now
@@ -287,7 +287,7 @@ class SimNetwork:
             older_than_s: Only those sent at least so long ago.
             to: Only those for which this is true; None: all.
         """
-        before = self.loop.time() - older_than_s
+        before = self.loop.now - older_than_s
         again: list[Captured] = []
         for sample in self._captured.values():
             old = [each for each in sample if each.sent_at <= before and (to is None or to(each))]
@@ -333,7 +333,7 @@ class SimNetwork:
             low, high = settings.long_delay_s_min, settings.long_delay_s_max
         delay = low + (high - low) * self._rng.random()
         # In a context of the network's own: the sender's death does not recall a datagram.
-        due = self.loop.time() + delay
+        due = self.loop.now + delay
         self.loop.call_at(due, self._deliver, source, target, data, context=self.context)
 
     def _deliver(self, source: Address, target: Address, data: bytes) -> None:
@@ -347,7 +347,7 @@ class SimNetwork:
         loop = self.loop
         loop.note(source.port, target.port, data)
         if loop.trace is not None:
-            loop.trace(loop.time(), "datagram", f"{source} -> {target}: {len(data)} bytes")
+            loop.trace(loop.now, "datagram", f"{source} -> {target}: {len(data)} bytes")
         endpoint._arrive(data, source)
 
     def _is_cut(self, source: Address, target: Address) -> bool:
@@ -369,11 +369,11 @@ class SimNetwork:
         self._seen[kind] = seen
         sample = self._captured.setdefault(kind, [])
         if len(sample) < self._capture_max:
-            sample.append(Captured(self.loop.time(), source, target, data))
+            sample.append(Captured(self.loop.now, source, target, data))
             return
         place = self._rng.randrange(seen)
         if place < self._capture_max:
-            sample[place] = Captured(self.loop.time(), source, target, data)
+            sample[place] = Captured(self.loop.now, source, target, data)
 
     def _forget(self, address: Address) -> None:
         del self._endpoints[address]

@@ -175,7 +175,7 @@ class Operator:
         if not self._only_whole_chains_go(layout, frozenset(units)):
             return
         self._abandons += 1
-        self._gone.append((world.loop.time(), frozenset(units), layout))
+        self._gone.append((world.loop.now, frozenset(units), layout))
         world.count("lost chain")
         for id_ in units:
             host = world.units[id_ - 1]

@@ -48,7 +48,7 @@ def simulate(seed: int, options: Options | None = None) -> Report:
     world = World(seed, options)
     world.loop.events_max = EVENTS_MAX
     history: list[Operation] = []
-    recorder = Recorder(world.loop.time, history.append)
+    recorder = Recorder(lambda: world.loop.now, history.append)
     problem: str | None = None
     try:
         world.loop.run(_run(world, options, recorder, history))
@@ -60,7 +60,7 @@ def simulate(seed: int, options: Options | None = None) -> Report:
     report = Report(
         seed=seed,
         problem=problem,
-        virtual_s=world.loop.time(),
+        virtual_s=world.loop.now,
         events=world.loop.events,
         operations=len(history),
         appended=sum(

@@ -26,8 +26,9 @@ from corfu.storage_units.process import UnitProcess, format_unit
 from corfu.storage_units.settings import UnitSettings
 from corfu.tools.sim.disk import SimDisk
 from corfu.tools.sim.disk_worker import SimDiskWorker
+from corfu.tools.sim.group import Group
 from corfu.tools.sim.host import Host, RuleBroken
-from corfu.tools.sim.loop import Group, VirtualLoop
+from corfu.tools.sim.loop import VirtualLoop
 from corfu.tools.sim.network import SimDatagrams, SimNetwork
 from corfu.tools.sim.options import CALM, Options
 from corfu.types import (
@@ -78,7 +79,7 @@ class World:
     def note(self, *parts: str) -> None:
         """Write a line of the run's event list, and feed the trace hash."""
         self.loop.note(*parts)
-        self.events.append(f"{self.loop.time():12.6f}  {'  '.join(parts)}")
+        self.events.append(f"{self.loop.now:12.6f}  {'  '.join(parts)}")
 
     def count(self, kind: str) -> None:
         """Count a fault."""

@@ -15,8 +15,8 @@ from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.replica import Replica
 from corfu.storage_units.process import UnitProcess, format_unit
 from corfu.storage_units.unit import StorageUnit
-from corfu.tools.sim.options import Options
 from corfu.tools.sim.host import Host
+from corfu.tools.sim.options import Options
 from corfu.tools.sim.world import World
 from corfu.types import Address, Epoch, Incarnation, Offset, Position, State, SyncMode, UnitId
 

@@ -13,8 +13,8 @@ from corfu.journal.format import journal_name
 from corfu.storage_units.index import SERIAL_AT, cell_place
 from corfu.storage_units.process import UnitProcess
 from corfu.storage_units.store import Store
-from corfu.tools.sim.options import Options
 from corfu.tools.sim.host import Host
+from corfu.tools.sim.options import Options
 from corfu.tools.sim.world import World
 from corfu.types import Offset, State
 from tests.unit.sequencer.test_leader import client, core, epoch, leader, until
