@@ -10,7 +10,7 @@ from corfu.sequencer.identity import ExpelledError
 from corfu.sequencer.process import ReplicaProcess
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.sim.disk import Crashed, SimDisk
-from corfu.tools.sim.disk_worker import SimDiskWorker
+from corfu.tools.sim.disk_worker import DiskLatency, SimDiskWorker
 from corfu.tools.sim.group import Group
 from corfu.tools.sim.network import SimDatagrams
 from corfu.types import Address
@@ -115,6 +115,41 @@ class Host:
             self.group.resume()
             self.worker.resume()
             self.world.network.resume(self.address)
+
+    def heal(self) -> None:
+        """End what is wrong with the machine and its process; what the disk lost is lost."""
+        self.resume()
+        self.disk.before_operation = None
+        self.disk.capacity_bytes = None
+        self.disk.mend()
+        self.excused = False
+        self.slow_down(self.world.options.latency)
+        if self.group is not None and self.group.clock is not None:
+            self.set_clock(1.0)
+        if self.datagrams is not None:
+            self.datagrams.spend(None)
+
+    def slow_down(self, latency: DiskLatency) -> None:
+        """Let operations of the disk take so long from now on, until the process ends."""
+        if self.worker is not None:
+            self.worker.latency = latency
+
+    def set_clock(self, rate: float) -> None:
+        """Let the process's clock go `rate` times as fast from now on; 0 freezes it."""
+        if self.group is not None:
+            self.world.note(self.name, f"clock at rate {rate}")
+            self.group.set_clock(rate)
+
+    def crash_after_sends(self, count: int) -> None:
+        """Kill the process when it has sent so many datagrams more, before it can do anything."""
+        if self.datagrams is not None:
+            self.datagrams.spend(count, self._spent)
+
+    def _spent(self) -> None:
+        self.world.note(self.name, "crashes while it sends")
+        if self.worker is not None:
+            self.worker.stop()
+        self.world.loop.call_soon(self.kill, context=self.world.network.context)
 
     def fatal(self, error: BaseException) -> None:
         """The process ends itself: allowed only where a fault explains it."""

@@ -98,6 +98,8 @@ class SimDatagrams:
         "_emptying",
         "_network",
         "_receive",
+        "_sends_left",
+        "_spent",
         "closed",
         "paused",
     )
@@ -111,6 +113,8 @@ class SimDatagrams:
         self._backlog = 0.0
         self._backlog_at = 0.0
         self._context = contextvars.Context()
+        self._sends_left: int | None = None
+        self._spent: Callable[[], None] | None = None
         self.closed = False
         self.paused = False
 
@@ -123,8 +127,23 @@ class SimDatagrams:
         """Send each datagram, best effort; a closed endpoint sends nothing."""
         if self.closed:
             return
+        if self._sends_left is not None:
+            datagrams = self._spend_on(datagrams, self._sends_left)
         for data, target in datagrams:
             self._network._send(self._address, target, data)
+
+    def spend(self, count: int | None, spent: Callable[[], None] | None = None) -> None:
+        """Send so many datagrams more, and none after them, but call `spent`; None: no bound."""
+        self._sends_left, self._spent = count, spent
+
+    def _spend_on(
+        self, datagrams: Sequence[tuple[bytes, Address]], left: int
+    ) -> Sequence[tuple[bytes, Address]]:
+        if len(datagrams) > left and self._spent is not None:
+            spent, self._spent = self._spent, None
+            spent()
+        self._sends_left = max(0, left - len(datagrams))
+        return datagrams[:left]
 
     def listen(self, receive: Receive) -> None:
         """Hand every received datagram to `receive`; first those that wait in the buffer."""

@@ -67,6 +67,9 @@ class Options:
         "cut_between_units",
         "rot",
     )
+    only_faults: frozenset[int] | None = None
+    """Numbers of the faults that are let happen; None: all."""
+
     goals: tuple[str, ...] = ()
     """What an operator asks for meanwhile: drain, replace, add_chain, abandon."""
 
