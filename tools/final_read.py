@@ -5,7 +5,7 @@ from __future__ import annotations
 from corfu.errors import LostError, TrimmedError
 from corfu.layout import Layout
 from corfu.log import Log
-from corfu.messages import Inspect, Inspected, InspectedOffset
+from corfu.messages import Inspect, Inspected, InspectedOffset, Reason, Refused
 from corfu.ports import UnansweredError
 from corfu.runtime.driver import Driver
 from corfu.types import Address, Offset, State
@@ -15,6 +15,8 @@ from .records import key_of
 
 INSPECTED_OFFSETS = 1024
 INSPECT_BUDGET_S = 5.0
+_BUSY_MAX = 100
+_BUSY_S = 0.05
 
 
 class FinalLogError(Exception):
@@ -99,12 +101,22 @@ async def _inspect(driver: Driver, address: Address, final: FinalLog) -> dict[in
     at = final.trimmed_below
     while at < final.tail:
         end = Offset(min(at + INSPECTED_OFFSETS, final.tail))
-        request = Inspect(driver.new_request(), Offset(at), end)
+        reply = await _inspect_part(driver, address, Offset(at), end)
+        held |= {each.offset: each for each in reply.offsets}
+        at = reply.end
+    return held
+
+
+async def _inspect_part(driver: Driver, address: Address, start: Offset, end: Offset) -> Inspected:
+    for _ in range(_BUSY_MAX):
+        request = Inspect(driver.new_request(), start, end)
         try:
             reply = await driver.ask(address, request, INSPECT_BUDGET_S)
         except UnansweredError as error:
             raise FinalLogError(f"the unit at {address} does not say what it holds") from error
-        assert isinstance(reply, Inspected)
-        held |= {each.offset: each for each in reply.offsets}
-        at = reply.end
-    return held
+        if isinstance(reply, Inspected):
+            return reply
+        if not isinstance(reply, Refused) or reply.reason is not Reason.BUSY:
+            raise FinalLogError(f"the unit at {address} does not say what it holds: {reply}")
+        await driver.sleep(_BUSY_S)
+    raise FinalLogError(f"the unit at {address} stays busy")

@@ -18,7 +18,8 @@ from typing import TextIO
 
 import corfu
 from corfu.tools.history import Operation, encode_operation
-from corfu.tools.workload import Recorder, Workload, WorkloadOptions
+from corfu.tools.recorder import Recorder
+from corfu.tools.workload import Workload, WorkloadOptions
 
 OPTIONS = WorkloadOptions(
     append_gap_s=0.05,

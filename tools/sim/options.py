@@ -5,10 +5,43 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
+from corfu.client.settings import ClientSettings
+from corfu.sequencer.settings import SequencerSettings
+from corfu.storage_units.settings import UnitSettings
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
 from corfu.tools.workload import WorkloadOptions
 from corfu.types import SyncMode
+
+FIRST_KINDS = (
+    "kill",
+    "crash_in_disk_operation",
+    "power_cut",
+    "power_cut_all",
+    "kill_then_power_cut",
+    "pause",
+    "one_way",
+    "partition",
+    "isolate",
+    "weather",
+    "disk_full",
+    "late",
+    "leader_blink",
+    "failed_sync",
+    "long_absence",
+    "wipe",
+    "cut_between_units",
+)
+LATER_KINDS = (
+    "crash_in_send",
+    "slow_disk",
+    "skewed_clock",
+    "frozen_clock",
+    "flapping",
+    "swizzle",
+    "least_majority",
+)
+"""Kinds of fault that were added later: they are drawn apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,27 +79,18 @@ class Options:
     trim_share: float = 0.2
     """How often such a client, when it is its turn to trim, does."""
 
+    cancelled_share: float = 0.0
+    visits: bool = False
+    client: ClientSettings = field(default_factory=ClientSettings)
+    unit: UnitSettings = field(default_factory=UnitSettings)
+    sequencer: SequencerSettings = field(default_factory=SequencerSettings)
+    """What `unit_journal_bytes` and the like below set is set over these."""
+
+    minority_stops: bool = False
+    """Whether a minority stops once all is healed, and clients have to go on (liveness)."""
+
     fault_gap_s: float = 0.7
-    kinds: tuple[str, ...] = (
-        "kill",
-        "crash_in_disk_operation",
-        "power_cut",
-        "power_cut_all",
-        "kill_then_power_cut",
-        "pause",
-        "one_way",
-        "partition",
-        "isolate",
-        "weather",
-        "disk_full",
-        "late",
-        "leader_blink",
-        "failed_sync",
-        "long_absence",
-        "wipe",
-        "cut_between_units",
-        "rot",
-    )
+    kinds: tuple[str, ...] = (*FIRST_KINDS, "rot", *LATER_KINDS)
     only_faults: frozenset[int] | None = None
     """Numbers of the faults that are let happen; None: all."""
 
@@ -102,6 +126,8 @@ class Options:
             large_bytes_max=self.large_bytes_max,
             trim_clients=self.trim_clients,
             trim_share=self.trim_share,
+            cancelled_share=self.cancelled_share,
+            visits=self.visits,
         )
 
 
@@ -118,9 +144,20 @@ MEMBER_GOALS = ("replace_replica", "transfer")
 MEMBER_SHARE = 0.15
 """Share of the seeds in which replicas are replaced."""
 
+LONG_SHARE = 0.15
+"""Share of the seeds that go on for long."""
+
+LIVENESS_SHARE = 0.2
+"""Share of the seeds in which clients have to go on with a minority stopped."""
+
 
 def draw(seed: int) -> Options:
     """Return the options of a seed: its knobs are as random as its faults."""
+    return _with_knobs(seed, _with_length(seed, draw_first(seed)))
+
+
+def draw_first(seed: int) -> Options:
+    """Return the options of a seed as they were before lengths and more knobs were drawn."""
     rng = random.Random(f"options-{seed}")  # noqa: S311 - a repeatable run is the point
     stormy = rng.random() < 0.8
     network = NetworkSettings(
@@ -134,7 +171,7 @@ def draw(seed: int) -> Options:
     )
     # Drawn apart, so that the other knobs of a seed stay what they were.
     trims_much = random.Random(f"trims-{seed}").random() < 0.2  # noqa: S311 - repeatable, too
-    every = tuple(kind for kind in Options().kinds if kind != "rot")
+    every = FIRST_KINDS
     kinds = every if rng.random() < 0.5 else tuple(rng.sample(every, rng.randint(1, 4)))
     options = Options(
         replicas=rng.choice((1, 3, 3, 3, 5)),
@@ -162,6 +199,93 @@ def draw(seed: int) -> Options:
         trim_share=0.9 if trims_much else 0.2,
     )
     return _with_members(seed, _with_goals(seed, _with_rot(seed, options)))
+
+
+def _with_length(seed: int, options: Options) -> Options:
+    """Make most runs short: more clusters are seen in the same time, each with as many faults."""
+    rng = random.Random(f"length-{seed}")  # noqa: S311
+    if rng.random() < LONG_SHARE:
+        return options
+    return replace(
+        options,
+        seconds=rng.uniform(0.7, 2.5),
+        fault_gap_s=options.fault_gap_s / 3,
+        clients=min(2, options.clients),
+        appenders=min(2, options.appenders),
+        append_gap_s=max(0.03, options.append_gap_s),
+        goal_load_s=1.0,
+    )
+
+
+def _with_knobs(seed: int, options: Options) -> Options:
+    """Draw what was drawn last: later kinds of fault, and the knobs of every role."""
+    rng = random.Random(f"knobs-{seed}")  # noqa: S311
+    later: tuple[str, ...] = LATER_KINDS if set(FIRST_KINDS) <= set(options.kinds) else ()
+    if not later and rng.random() < 0.5:
+        later = tuple(rng.sample(LATER_KINDS, rng.randint(1, 3)))
+    return replace(
+        options,
+        kinds=(*options.kinds, *later),
+        cancelled_share=rng.choice((0.0, 0.05, 0.3)),
+        visits=rng.random() < 0.3,
+        minority_stops=rng.random() < LIVENESS_SHARE,
+        client=_client_knobs(rng) if rng.random() < 0.5 else ClientSettings(),
+        unit=_unit_knobs(rng) if rng.random() < 0.5 else UnitSettings(),
+        sequencer=_sequencer_knobs(rng) if rng.random() < 0.5 else SequencerSettings(),
+    )
+
+
+def _client_knobs(rng: random.Random) -> ClientSettings:
+    return ClientSettings(
+        linger_s=rng.choice((0.0, 0.01)),
+        gather_s=rng.choice((0.0, 0.005, 0.05)),
+        entries_in_flight_max=rng.choice((1, 2, 64)),
+        bytes_in_flight_max=rng.choice((1 << 20, 8 << 20)),
+        tokens_per_request_max=rng.choice((1, 2, 64)),
+        write_budget_s=rng.choice((0.2, 1.0, 3.0)),
+        write_look_s=rng.choice((0.05, 0.25, 1.0)),
+        unit_budget_s=rng.choice((0.1, 0.5, 2.0)),
+        replica_budget_s=rng.choice((0.1, 0.4, 1.0)),
+        hole_timeout_s=rng.choice((0.01, 0.25, 1.0)),
+        gap_grace_s=rng.choice((0.0, 0.01, 0.2)),
+        read_bytes=rng.choice((1, 5_000, 60_000)),
+        window_bytes=rng.choice((2_000, 1 << 20)),
+        windows_ahead=rng.choice((1, 3)),
+        follow_wait_s=rng.choice((0.05, 1.0)),
+        follow_bytes=rng.choice((10_000, 8 << 20)),
+        cache_bytes=rng.choice((0, 4 << 20)),
+    )
+
+
+def _unit_knobs(rng: random.Random) -> UnitSettings:
+    return UnitSettings(
+        loads_max=rng.choice((1, 64)),
+        names_loaded_max=rng.choice((4, 65536)),
+        parked_max=rng.choice((1, 4096)),
+        copies_max=rng.choice((1, 64)),
+        copy_s_max=rng.choice((0.5, 10.0)),
+        fill_offsets_max=rng.choice((3, 16384)),
+        read_offsets_max=rng.choice((3, 4096)),
+        ping_interval_s=rng.choice((0.1, 0.25, 1.0)),
+        unprobed_s=rng.choice((0.5, 2.0)),
+    )
+
+
+def _sequencer_knobs(rng: random.Random) -> SequencerSettings:
+    return SequencerSettings(
+        probe_s=rng.choice((0.1, 0.25)),
+        unit_dead_s=rng.choice((0.5, 1.0, 3.0)),
+        second_dead_s=rng.choice((1.0, 5.0)),
+        mend_s=rng.choice((0.5, 3.0)),
+        seal_s=rng.choice((0.3, 1.0)),
+        hole_sweep_s=rng.choice((0.1, 1.0)),
+        window_s=rng.choice((0.01, 0.1)),
+        clients_max=rng.choice((1, 4096)),
+        answers_max=rng.choice((1, 1024)),
+        waiting_max=rng.choice((2, 4096)),
+        catchup_bytes_max=rng.choice((2_000, 256 << 10)),
+        rebuild_bytes_s=rng.choice((1e6, 64e6)),
+    )
 
 
 def _with_rot(seed: int, options: Options) -> Options:

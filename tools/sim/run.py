@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
 from corfu.client.log import LogClient
+from corfu.errors import UnavailableError
 from corfu.goals import GoalStatus
 from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.state import State as ReplicaState
@@ -14,6 +15,7 @@ from corfu.storage_units.process import UnitProcess
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
 from corfu.tools.history import FinalLog, Operation
+from corfu.tools.recorder import Recorder
 from corfu.tools.sim.faults import Nemesis
 from corfu.tools.sim.host import RuleBroken
 from corfu.tools.sim.loop import SimulationError
@@ -21,7 +23,7 @@ from corfu.tools.sim.operator import Operator
 from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.rot import Rotten
 from corfu.tools.sim.world import World
-from corfu.tools.workload import Recorder, Workload
+from corfu.tools.workload import Workload
 
 EVENTS_MAX = 5_000_000
 """A run that takes more callbacks than this goes round in circles."""
@@ -84,11 +86,11 @@ async def _run(
     workloads: list[tuple[Workload, asyncio.Task[None]]] = []
     for number in range(1, options.clients + 1):
         ordered = world.rng.random() < options.ordered_share
-        log, _driver, group = world.client(ordered=ordered)
-        workload = Workload(
-            f"c{number}", _opening(log), recorder, options.workload, world.seed, ordered=ordered
-        )
-        workloads.append((workload, group.run(_start, workload.run(), f"c{number}")))
+        name = f"c{number}"
+        opening = _opening(world, ordered=ordered)
+        workload = Workload(name, opening, recorder, options.workload, world.seed, ordered=ordered)
+        group = world.loop.group(name)
+        workloads.append((workload, group.run(_start, workload.run(), name)))
     nemesis = Nemesis(world)
     nemesis.begin()
     operator = Operator(world) if options.goals else None
@@ -125,8 +127,16 @@ async def _run(
         raise RuleBroken("; ".join(str(violation) for violation in violations[:5]))
 
 
-def _opening(log: LogClient) -> Callable[[], Awaitable[LogClient]]:
-    return lambda: log.open(timeout=5)
+def _opening(world: World, *, ordered: bool) -> Callable[[], Awaitable[LogClient]]:
+    async def opened() -> LogClient:
+        log, _driver, _group = world.client(ordered=ordered)
+        try:
+            return await log.open(timeout=5)
+        except UnavailableError:
+            await log.close()
+            raise
+
+    return opened
 
 
 def _start(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:

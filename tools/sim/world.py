@@ -7,6 +7,7 @@ that follow from the seed; nothing here reads a clock or the system's randomness
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from corfu.client.cluster import Cluster
 from corfu.client.log import LogClient
@@ -146,7 +147,8 @@ class World:
 
     def _open_client(self, number: int, ordered: bool) -> tuple[LogClient, Driver]:
         driver = self._open_driver(number)
-        settings = ClientSettings(
+        settings = replace(
+            self.options.client,
             ordered=ordered,
             entry_bytes_target=max(1024, self.options.entry_bytes_target),
         )
@@ -257,7 +259,8 @@ class World:
 
     def _sequencer_settings(self) -> SequencerSettings:
         options = self.options
-        return SequencerSettings(
+        return replace(
+            options.sequencer,
             journal=JournalSettings(file_bytes=options.replica_journal_bytes),
             link=self.link_settings(),
             window_offsets_min=options.window_offsets_min,
@@ -267,7 +270,8 @@ class World:
         )
 
     def _unit_settings(self) -> UnitSettings:
-        return UnitSettings(
+        return replace(
+            self.options.unit,
             journal_file_bytes=self.options.unit_journal_bytes,
             cache_bytes_max=self.options.unit_cache_bytes,
             scrub_rest_s=self.options.scrub_rest_s,

@@ -20,8 +20,9 @@ from corfu.tools.cluster import LocalCluster
 from corfu.tools.final_read import compare_units, read_whole
 from corfu.tools.history import Append, Operation, Outcome, decode_history
 from corfu.tools.processes import dying_with_us
+from corfu.tools.recorder import Recorder
 from corfu.tools.records import make_record
-from corfu.tools.workload import Recorder, Workload, WorkloadOptions
+from corfu.tools.workload import Workload, WorkloadOptions
 from tests.integration.appending import GOES_ON_S
 from tests.integration.redundancy import status_of
 from tests.integration.running import DEADLINE_S

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import count
 
 from corfu.tools.history import Operation, Scan
+from corfu.tools.recorder import FOLLOWED_MAX, Followed, Recorder
 from corfu.tools.records import make_record
-from corfu.tools.workload import FOLLOWED_MAX, Followed, Recorder
 from corfu.types import Offset, Position, Record
 
 
