@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from corfu.config import LinkSettings
+from corfu.config import HELD_MAX, LinkSettings
 from corfu.types import Address
 
 
@@ -25,7 +25,8 @@ class UnitSettings:
     """Entries admitted and not yet durable; above it Writes and Forwards are answered BUSY."""
 
     names_loaded_max: int = 65536
-    """Ids and digests, read back from disk for old offsets, that are kept."""
+    """Ids and digests, read back from disk for old offsets, that are kept: at least `HELD_MAX`, or
+    an Inspect of so many offsets would read them for ever."""
 
     loads_max: int = 64
     """Requests that wait for a read from disk; above it they are answered BUSY."""
@@ -83,6 +84,8 @@ class UnitSettings:
     def __post_init__(self) -> None:
         if self.spares_wanted < 2:
             raise ValueError("spares_wanted must be at least 2: one of them is the reserve")
+        if self.names_loaded_max < HELD_MAX:
+            raise ValueError(f"names_loaded_max must be at least {HELD_MAX}")
         if not 0 < self.scrub_bytes_s <= self.scrub_asked_bytes_s or self.scrub_rest_s <= 0:
             raise ValueError("0 < scrub_bytes_s <= scrub_asked_bytes_s, 0 < scrub_rest_s must hold")
         if not 1 <= self.fill_offsets_max <= 65536 or self.read_offsets_max < 1:

@@ -134,9 +134,11 @@ class _Live:
 
     async def _follow_chain(self, span: Span) -> None:
         at = span.first_from(self._next)
+        backoff = self._cluster.backoff()
         while True:
             await self._room(at)
             end = Offset(at + _AHEAD_OFFSETS * span.stride)
+            asked_at = self._cluster.endpoint.now()
             found, _ = await self._reader.chains.read(
                 span,
                 at,
@@ -150,7 +152,12 @@ class _Live:
             if seen:
                 self._put([found.values[offset] for offset in sorted(found.values)])
                 at = span.first_from(Offset(max(seen) + 1))
+                backoff = self._cluster.backoff()
             else:
+                if self._cluster.endpoint.now() - asked_at < self._settings.follow_wait_s / 2:
+                    # The unit has no room to park it. Asked again at once, by everybody whom it
+                    # turned away, it would have none for ever.
+                    await self._cluster.endpoint.sleep(backoff.next_s())
                 # Parked without a value: EMPTY is only a hint, and this unit may have left the
                 # log. So a confirmed tail comes before it is parked again; it tells the epoch.
                 at = await self._look_around(span, at)

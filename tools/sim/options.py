@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 from corfu.client.settings import ClientSettings
+from corfu.config import HELD_MAX
 from corfu.sequencer.settings import SequencerSettings
 from corfu.storage_units.settings import UnitSettings
 from corfu.tools.sim.disk_worker import DiskLatency
@@ -214,6 +215,11 @@ def _with_length(seed: int, options: Options) -> Options:
         appenders=min(2, options.appenders),
         append_gap_s=max(0.03, options.append_gap_s),
         goal_load_s=1.0,
+        # What takes long are not the faults but the calm after them, until all is redundant.
+        replicas=min(3, options.replicas),
+        chains=min(2, options.chains),
+        change_gap_s=rng.choice((0.2, 0.5, 1.0)),
+        boot_grace_s=rng.choice((1.0, 3.0)),
     )
 
 
@@ -260,12 +266,12 @@ def _client_knobs(rng: random.Random) -> ClientSettings:
 def _unit_knobs(rng: random.Random) -> UnitSettings:
     return UnitSettings(
         loads_max=rng.choice((1, 64)),
-        names_loaded_max=rng.choice((4, 65536)),
+        names_loaded_max=rng.choice((HELD_MAX, 65536)),
         parked_max=rng.choice((1, 4096)),
         copies_max=rng.choice((1, 64)),
         copy_s_max=rng.choice((0.5, 10.0)),
         fill_offsets_max=rng.choice((3, 16384)),
-        read_offsets_max=rng.choice((3, 4096)),
+        read_offsets_max=rng.choice((1024, 4096)),
         ping_interval_s=rng.choice((0.1, 0.25, 1.0)),
         unprobed_s=rng.choice((0.5, 2.0)),
     )

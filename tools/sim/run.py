@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from corfu.client.log import LogClient
 from corfu.errors import UnavailableError
@@ -14,16 +14,19 @@ from corfu.sequencer.state import State as ReplicaState
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
-from corfu.tools.history import FinalLog, Operation
+from corfu.tools.history import Append, FinalLog, Operation, Outcome
 from corfu.tools.recorder import Recorder
 from corfu.tools.sim.faults import Nemesis
-from corfu.tools.sim.host import RuleBroken
+from corfu.tools.sim.host import Host, RuleBroken
 from corfu.tools.sim.loop import SimulationError
 from corfu.tools.sim.operator import Operator
 from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.rot import Rotten
 from corfu.tools.sim.world import World
 from corfu.tools.workload import Workload
+
+GO_ON_S = 10.0
+"""So long clients may take to go on, in virtual seconds, once a minority has stopped."""
 
 EVENTS_MAX = 5_000_000
 """A run that takes more callbacks than this goes round in circles."""
@@ -114,6 +117,8 @@ async def _run(
                 await finishing
             await _redundancy(world)
             await _healed(nemesis.rotten)
+            if options.minority_stops:
+                await _go_on_without_minority(world, recorder, history)
             final = await _final_log(world)
     except TimeoutError:
         lacking = _lacking(world) or "all redundant"
@@ -125,6 +130,84 @@ async def _run(
     violations = check(history, final, options=known)
     if violations:
         raise RuleBroken("; ".join(str(violation) for violation in violations[:5]))
+
+
+async def _go_on_without_minority(
+    world: World, recorder: Recorder, history: list[Operation]
+) -> None:
+    """Stop a minority of a sound cluster for good: all that clients ask for must come to its end.
+
+    One unit, if its chain has others, and as many replicas as a majority can do without: stopped,
+    dead or out of reach. What clients were doing then ends within `GO_ON_S`, and so does a new
+    append of each of them. Then they come back, and all is redundant once more.
+    """
+    loop = asyncio.get_running_loop()
+    options = replace(world.options.workload, trim_clients=0.0, visits=False)
+    workloads = [
+        Workload(
+            f"m{number}",
+            _opening(world, ordered=ordered),
+            recorder,
+            options,
+            world.seed,
+            ordered=ordered,
+        )
+        for number, ordered in ((1, False), (2, True))
+    ]
+    tasks = [loop.create_task(workload.run(), name="minority") for workload in workloads]
+    await asyncio.sleep(world.rng.uniform(0.2, 1))
+    stopped = _minority(world)
+    how = world.rng.choice(("pause", "kill", "isolate"))
+    world.count("minority stops")
+    for host in stopped:
+        match how:
+            case "pause":
+                host.pause()
+            case "kill":
+                host.kill()
+            case _:
+                world.network.isolate(host.address)
+    began = loop.time()
+    try:
+        async with asyncio.timeout(GO_ON_S):
+            while not all(_went_on(history, name, began) for name in ("m1", "m2")):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            for workload in workloads:
+                workload.end()
+            await asyncio.gather(*tasks)
+    except TimeoutError:
+        names = ", ".join(host.name for host in stopped)
+        raise RuleBroken(
+            f"liveness: clients did not go on in {GO_ON_S} s without {names}"
+        ) from None
+    world.network.heal()
+    for host in stopped:
+        host.resume()
+        host.start()
+    await _redundancy(world)
+
+
+def _minority(world: World) -> list[Host]:
+    """Draw what a cluster can do without."""
+    replicas = list(world.replicas)
+    stopped = world.rng.sample(replicas, (len(replicas) - 1) // 2)
+    if world.options.units_per_chain > 1:
+        layout = _newest(world).active
+        chain = world.rng.choice(layout.open_segment.chains)
+        # As many as it takes units to be in a chain have to stay, or another one, with the spares.
+        if len(chain) > layout.min_replicas:
+            stopped.append(world.units[world.rng.choice(chain) - 1])
+    return stopped
+
+
+def _went_on(history: list[Operation], client: str, began: float) -> bool:
+    return any(
+        isinstance(each, Append)
+        and each.client == client
+        and each.invoked > began
+        and each.outcome is Outcome.APPENDED
+        for each in history
+    )
 
 
 def _opening(world: World, *, ordered: bool) -> Callable[[], Awaitable[LogClient]]:

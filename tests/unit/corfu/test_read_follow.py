@@ -87,6 +87,28 @@ def test_follow_yields_old_and_new_in_order_soon() -> None:
     run(test, filled_cluster(900))
 
 
+def test_follow_of_units_that_park_no_more_reads_asks_them_less_and_less() -> None:
+    """With its table full a unit answers at once: asked again at once it would never recover."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def not_parked(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Read) and message.wait_ms and message.offset not in cluster.held:
+                request, epoch, at = message.request, message.epoch, message.offset
+                return Entries(request, epoch, at, message.end, Offset(0), ())
+            return None
+
+        cluster.script = not_parked
+        task = asyncio.create_task(follow_some(log, 1, 0))
+        await asyncio.sleep(5)
+        assert len(cluster.requests(Read)) < 20 * len(CHAINS)
+        cluster.put(entry(0, b"here"))
+        put_at = cluster.now()
+        assert await task == [b"here"]
+        assert cluster.now() - put_at <= 1.1
+
+    run(test)
+
+
 def test_follow_from_latest_sees_only_what_comes() -> None:
     async def test(cluster: FakeCluster, log: LogClient) -> None:
         task = asyncio.create_task(follow_some(log, 1, corfu.log.LATEST))
