@@ -126,8 +126,7 @@ class Host:
         self.slow_down(self.world.options.latency)
         if self.group is not None and self.group.clock is not None:
             self.set_clock(1.0)
-        if self.datagrams is not None:
-            self.datagrams.spend(None)
+        self.crash_after_sends(None)
 
     def slow_down(self, latency: DiskLatency) -> None:
         """Let operations of the disk take so long from now on, until the process ends."""
@@ -140,8 +139,11 @@ class Host:
             self.world.note(self.name, f"clock at rate {rate}")
             self.group.set_clock(rate)
 
-    def crash_after_sends(self, count: int) -> None:
-        """Kill the process when it has sent so many datagrams more, before it can do anything."""
+    def crash_after_sends(self, count: int | None) -> None:
+        """Kill the process when it has sent so many datagrams more, before it can do anything.
+
+        None: do not, any more.
+        """
         if self.datagrams is not None:
             self.datagrams.spend(count, self._spent)
 

@@ -137,8 +137,9 @@ class MachineFaults:
     async def crash_in_send(self, rng: random.Random) -> None:
         """Kill a process between two of the datagrams that it sends."""
         host = any_host(self._world, rng)
-        host.crash_after_sends(rng.randint(0, 40))
-        await asyncio.sleep(rng.uniform(0, 0.5))
+        host.crash_after_sends(rng.randint(0, 15))
+        await asyncio.sleep(rng.uniform(0.1, 1.5))
+        host.crash_after_sends(None)
         await self._restart(host, rng)
 
     async def slow_disk(self, rng: random.Random) -> None:

@@ -145,10 +145,10 @@ MEMBER_GOALS = ("replace_replica", "transfer")
 MEMBER_SHARE = 0.15
 """Share of the seeds in which replicas are replaced."""
 
-LONG_SHARE = 0.15
+LONG_SHARE = 0.04
 """Share of the seeds that go on for long."""
 
-LIVENESS_SHARE = 0.2
+LIVENESS_SHARE = 0.1
 """Share of the seeds in which clients have to go on with a minority stopped."""
 
 
@@ -214,6 +214,7 @@ def _with_length(seed: int, options: Options) -> Options:
         clients=min(2, options.clients),
         appenders=min(2, options.appenders),
         append_gap_s=max(0.03, options.append_gap_s),
+        large_bytes_max=rng.choice((10_000, 10_000, 10_000, options.large_bytes_max)),
         goal_load_s=1.0,
         # What takes long are not the faults but the calm after them, until all is redundant.
         replicas=min(3, options.replicas),

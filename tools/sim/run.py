@@ -16,7 +16,7 @@ from corfu.tools.check import CheckOptions, check
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
 from corfu.tools.history import Append, FinalLog, Operation, Outcome
 from corfu.tools.recorder import Recorder
-from corfu.tools.sim.faults import Nemesis
+from corfu.tools.sim.faults import Fault, Nemesis
 from corfu.tools.sim.host import Host, RuleBroken
 from corfu.tools.sim.loop import SimulationError
 from corfu.tools.sim.operator import Operator
@@ -44,6 +44,7 @@ class Report:
     appended: int
     trace_hash: int
     faults: dict[str, int] = field(default_factory=dict)
+    injected: tuple[Fault, ...] = ()
     event_list: tuple[str, ...] = ()
 
 
@@ -54,9 +55,10 @@ def simulate(seed: int, options: Options | None = None) -> Report:
     world.loop.events_max = EVENTS_MAX
     history: list[Operation] = []
     recorder = Recorder(lambda: world.loop.now, history.append)
+    nemesis = Nemesis(world)
     problem: str | None = None
     try:
-        world.loop.run(_run(world, options, recorder, history))
+        world.loop.run(_run(world, nemesis, recorder, history))
     except (RuleBroken, FinalLogError, SimulationError) as error:
         problem = f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001 - the boundary: whatever escapes is the finding
@@ -74,6 +76,7 @@ def simulate(seed: int, options: Options | None = None) -> Report:
         ),
         trace_hash=world.loop.trace_hash(),
         faults=world.faults,
+        injected=tuple(nemesis.injected),
         event_list=tuple(world.events),
     )
     world.loop.close()
@@ -81,9 +84,9 @@ def simulate(seed: int, options: Options | None = None) -> Report:
 
 
 async def _run(
-    world: World, options: Options, recorder: Recorder, history: list[Operation]
+    world: World, nemesis: Nemesis, recorder: Recorder, history: list[Operation]
 ) -> None:
-    loop = asyncio.get_running_loop()
+    loop, options = asyncio.get_running_loop(), world.options
     world.start()
     await asyncio.sleep(world.rng.uniform(0, 2))
     workloads: list[tuple[Workload, asyncio.Task[None]]] = []
@@ -94,7 +97,6 @@ async def _run(
         workload = Workload(name, opening, recorder, options.workload, world.seed, ordered=ordered)
         group = world.loop.group(name)
         workloads.append((workload, group.run(_start, workload.run(), name)))
-    nemesis = Nemesis(world)
     nemesis.begin()
     operator = Operator(world) if options.goals else None
     if operator is not None:

@@ -73,3 +73,56 @@ def test_network_datagram_of_killed_sender_arrives() -> None:
     loop.run(main())
     assert seen == [b"last words"]
     loop.close()
+
+
+def test_group_with_a_fast_clock_sees_more_time_go_by_than_there_is() -> None:
+    loop, seen = VirtualLoop(), list[float]()
+
+    async def main() -> None:
+        group = loop.group("p")
+        group.set_clock(2.0)
+        group.run(ticker, seen)
+        await asyncio.sleep(2.1)
+        assert loop.time() == loop.now
+
+    loop.run(main())
+    assert seen == [1.0, 2.0, 3.0, 4.0], "by its own clock, in 2.1 s"
+    assert loop.now == 2.1
+    loop.close()
+
+
+def test_group_with_a_slowed_clock_is_not_woken_early() -> None:
+    loop, seen = VirtualLoop(), list[float]()
+
+    async def main() -> None:
+        group = loop.group("p")
+        group.run(ticker, seen)
+        await asyncio.sleep(0.5)
+        group.set_clock(0.5)
+        await asyncio.sleep(0.9)
+        assert seen == []
+        await asyncio.sleep(0.2)
+        assert seen == [1.0]
+
+    loop.run(main())
+    loop.close()
+
+
+def test_group_with_a_frozen_clock_has_no_timer_until_it_goes_on() -> None:
+    loop, seen = VirtualLoop(), list[float]()
+
+    async def main() -> None:
+        group = loop.group("p")
+        group.run(ticker, seen)
+        await asyncio.sleep(1.5)
+        group.set_clock(0.0)
+        assert group.run(loop.time) == 1.5
+        await asyncio.sleep(10)
+        assert group.run(loop.time) == 1.5
+        assert seen == [1.0]
+        group.set_clock(1.0)
+        await asyncio.sleep(0.6)
+
+    loop.run(main())
+    assert seen == [1.0, 2.0]
+    loop.close()

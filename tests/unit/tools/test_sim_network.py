@@ -274,3 +274,19 @@ def test_same_seed_same_trace_other_seed_another() -> None:
         hashes.append(peers.loop.trace_hash())
         peers.loop.close()
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_endpoint_that_is_spent_sends_nothing_more_and_tells_once(peers: _Peers) -> None:
+    told: list[int] = []
+    peers.ends[A].spend(3, lambda: told.append(1))
+    peers.send(A, B, b"1", b"2")
+    assert told == []
+    peers.send(A, B, b"3", b"4", b"5")
+    peers.send(A, B, b"6")
+    assert told == [1]
+    peers.run_for(1)
+    assert sorted(peers.got[B]) == [b"1", b"2", b"3"]
+    peers.ends[A].spend(None)
+    peers.send(A, B, b"7")
+    peers.run_for(1)
+    assert b"7" in peers.got[B]

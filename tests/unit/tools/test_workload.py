@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import inspect
+import random
 from collections.abc import Iterator
 from itertools import count
+from typing import cast
 
-from corfu.tools.history import Operation, Scan
+import pytest
+
+from corfu.errors import AppendUnknownError, NotAppendedError, UsageError
+from corfu.log import Log
+from corfu.tools import operations, workload
+from corfu.tools.history import Append, Fill, Operation, Outcome, Scan, Trim
+from corfu.tools.operations import Operations, WorkloadOptions
 from corfu.tools.recorder import FOLLOWED_MAX, Followed, Recorder
 from corfu.tools.records import make_record
 from corfu.types import Offset, Position, Record
@@ -57,3 +68,76 @@ def test_followed_with_nothing_claims_nothing() -> None:
     (scan,) = kept
     assert isinstance(scan, Scan)
     assert scan.start == scan.end == (7, 0)
+
+
+def test_workload_uses_every_operation_that_a_log_has() -> None:
+    """A generator that leaves out an operation leaves its bugs to the users."""
+    public = {name for name, _ in inspect.getmembers(Log, callable) if not name.startswith("_")}
+    used: set[str] = set()
+    for module in (operations, workload):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = ast.unparse(node.func.value)
+                if owner in ("self.log", "log"):
+                    used.add(node.func.attr)
+    assert used == public
+
+
+class _Refusing:
+    """A log of which every operation ends as told, or waits for ever."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    async def append(self, *_: object, **__: object) -> None:
+        if self._error is not None:
+            raise self._error
+        await asyncio.get_running_loop().create_future()
+
+    append_many = trim = fill = append
+
+
+def _operations(error: Exception | None, kept: list[Operation]) -> Operations:
+    log = cast("Log", _Refusing(error))
+    options = WorkloadOptions(trim_share=1.0)
+    recorder = _recorder(kept)
+    return Operations("c1", log, recorder, options, random.Random(1), [], ordered=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (NotAppendedError("no"), Outcome.NOT_APPENDED),
+        (AppendUnknownError("perhaps"), Outcome.UNKNOWN),
+        (UsageError("closed"), Outcome.NOT_APPENDED),
+    ],
+)
+async def test_append_that_fails_is_recorded_with_its_outcome(
+    error: Exception, outcome: Outcome
+) -> None:
+    kept: list[Operation] = []
+    await _operations(error, kept).append(1)
+    (append,) = kept
+    assert isinstance(append, Append)
+    assert append.outcome is outcome
+    assert append.completed is not None
+
+
+async def test_operation_cancelled_is_recorded_as_one_that_may_still_happen() -> None:
+    kept: list[Operation] = []
+    doing = _operations(None, kept)
+    for step in (doing.append(2), doing.trim(), doing.fill()):
+        task = asyncio.create_task(step)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    append, trim, fill = kept
+    assert isinstance(append, Append)
+    assert append.outcome is Outcome.UNKNOWN
+    assert append.places == (None, None)
+    assert isinstance(trim, Trim)
+    assert trim.reached is None
+    assert isinstance(fill, Fill)
+    assert fill.seen is None
+    assert [each.completed for each in kept] == [None] * 3
