@@ -1,6 +1,6 @@
 """An operator drains, replaces, adds, abandons amid faults: all comes true, nothing else is lost.
 
-More seeds of each kind: `with_goals(draw(seed), seed, kinds)`.
+More seeds of each kind: `with_goals(draw_first(seed), seed, kinds)`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from corfu.tools.sim.options import GOALS, Options, draw, with_goals, with_members
+from corfu.tools.sim.options import GOALS, Options, draw_first, with_goals, with_members
 from corfu.tools.sim.run import simulate
 
 SEEDS = 6
@@ -20,7 +20,7 @@ SEEDS = 6
 def test_simulate_goals_of_one_kind_come_true_and_break_no_rule(kind: str) -> None:
     reached = 0
     for seed in range(SEEDS):
-        report = simulate(seed, with_goals(draw(seed), seed, (kind,)))
+        report = simulate(seed, with_goals(draw_first(seed), seed, (kind,)))
         assert report.problem is None, f"seed {seed}: {report.problem}"
         reached += report.faults.get("lost chain", 0) if kind == "abandon" else 0
         reached += sum(n for name, n in report.faults.items() if name.startswith("goal "))
@@ -44,12 +44,12 @@ def test_simulate_goals_that_once_failed_break_no_rule(seed: int, kinds: tuple[s
     202, 221: an abandoned unit that was back, formatted, before its goal had ended was foreseen to
     be given up again, so that the abandon was refused.
     """
-    report = simulate(seed, with_goals(draw(seed), seed, kinds))
+    report = simulate(seed, with_goals(draw_first(seed), seed, kinds))
     assert report.problem is None
 
 
 def members(seed: int) -> Options:
-    options = draw(seed)
+    options = draw_first(seed)
     options = replace(options, replicas=max(3, options.replicas), goals=(), goal_gap_s=1.0)
     return with_members(options)
 
