@@ -77,7 +77,7 @@ def _note(figures: Figures, report: dict[str, Any], **more: int) -> None:
 
 
 def test_session_of_sixty_faults_is_sound(tmp_path: Path, figures: Figures) -> None:
-    report = _session(tmp_path, "--cycles", "60", "--seed", "4", "--clients", "12")
+    report = _session(tmp_path, "--cycles", "60", "--seed", "4", "--clients", "10")
     assert _kinds(report, "kill-") >= 20
     assert _kinds(report, "stop-") >= 10
     _note(figures, report)
