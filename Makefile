@@ -30,11 +30,13 @@ check: $(INSTALLED) ## Formatting, lint and types
 	$(BIN)/mypy
 
 test: check ## All checks and all tests
-	$(BIN)/pytest -q -n 3 --dist worksteal
+	$(BIN)/pytest -q -rs -n 3 --dist worksteal
 
 test-all: check ## The same with what takes long, or needs packages (installed if root)
-	@sh .ci/packages
-	$(BIN)/pytest -q -n 3 --dist worksteal -m ''
+	@sh .ci/packages all
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[all]' || \
+		echo "not installed: the extra 'all'; the tests that need it are skipped" >&2
+	$(BIN)/pytest -q -rs -n 3 --dist worksteal -m ''
 
 demo: $(INSTALLED) ## A cluster, the standard library's sources as records, a killed leader, a proof
 	@$(BIN)/python -m corfu.tools.demo

@@ -109,7 +109,9 @@ class Context:
 
     def no_room(self) -> Reason:
         """Return why there is no room: a full disk, or files that are not allocated yet."""
-        full = self.free_bytes < self.settings.journal_file_bytes
+        # What is free may not be for us: another unit on the same disk takes it while we try.
+        free = self.free_bytes >= self.settings.journal_file_bytes
+        full = not free or self.store.journal.spare_refused
         if full and not self.said_full:
             self.log(
                 f"the disk is full ({self.free_bytes >> 20} MiB left): entries are refused until "

@@ -39,6 +39,7 @@ class _Copying:
     replace: bool
     expires: float
     then: Then
+    no_room: Then | None
 
 
 class Copies:
@@ -76,6 +77,7 @@ class Copies:
         *,
         reserve: bool,
         replace: bool = False,
+        no_room: Then | None = None,
     ) -> list[Effect]:
         """Ask `source` for what is wanted; `then` once all of it is stored here.
 
@@ -88,6 +90,7 @@ class Copies:
             now: The time.
             reserve: The values may use the journal's last file.
             replace: They take the place of what is held; never where the unit has a seat.
+            no_room: Says that there is no room for them; None: nobody waits to be told.
         """
         for request in [r for r, copying in self._asked.items() if copying.origin == origin]:
             del self._asked[request]
@@ -96,7 +99,7 @@ class Copies:
         by_offset = {each.offset: each for each in wanted}
         expires = now + self._settings.copy_s_max
         return self._ask(
-            _Copying(origin, source, epoch, by_offset, reserve, replace, expires, then)
+            _Copying(origin, source, epoch, by_offset, reserve, replace, expires, then, no_room)
         )
 
     def busy(self, origin: RequestId, now: float) -> bool:
@@ -110,6 +113,7 @@ class Copies:
         if copying is None or copying.epoch != message.epoch or copying.source != sender:
             return []
         before = len(copying.wanted)
+        lacks_room = False
         for entry in message.entries:
             wanted = copying.wanted.get(entry.offset)
             if wanted is None or entry.state is not State.DATA:
@@ -119,8 +123,14 @@ class Copies:
                 continue
             if self._take(copying, wanted, entry.entry):
                 del copying.wanted[entry.offset]
+            else:
+                lacks_room = True
         if not copying.wanted:
             return copying.then(now)
+        if lacks_room and copying.no_room is not None:
+            # A refusal settles nothing, so it may always be said; silence would cost the asker
+            # all its time, and it would blame whom it asked.
+            return copying.no_room(now)
         # A reply carries as many values as fit; without progress the source lacks them, too.
         return self._ask(copying) if len(copying.wanted) < before else []
 

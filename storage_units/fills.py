@@ -122,6 +122,7 @@ class Fills:
                 lambda later: self.fill_list(message, sender, later),
                 now,
                 reserve=False,
+                no_room=lambda _: context.refuse(message, context.no_room(), client),
             )
         context.store.put_lost(Range(o, Offset(o + 1)) for o in work.lost)
         self._store_junk(work.empty, seat, message.epoch)

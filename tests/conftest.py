@@ -25,3 +25,17 @@ def _signals_restored() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have counted (the property `figures`), for docs/evidence.md."""
+    counted = [
+        (report.nodeid, value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "figures" and report.when == "call"
+    ]
+    if counted:
+        terminalreporter.section("figures")
+        for test, value in sorted(counted):
+            terminalreporter.write_line(f"{test}: {value}")

@@ -41,7 +41,8 @@ class Appender:
         self._new_entry_id = new_entry_id
         self._wall_us = wall_us
         self._queue = Queue()
-        self._entries: dict[OutgoingEntry, None] = {}
+        self._entries: dict[OutgoingEntry, int] = {}
+        """What is in flight, with the bytes that it counts for."""
         self._bytes_in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._desk = TokenDesk(cluster, self._spawn, self._fill_unused)
@@ -150,11 +151,12 @@ class Appender:
             calls, self._new_entry_id(), self._wall_us(), ordered=self._settings.ordered
         )
         assert len(entry.body) <= ENTRY_BYTES_MAX
-        self._entries[entry] = None
+        self._entries[entry] = len(entry.body)
         self._bytes_in_flight += len(entry.body)
-        entry.task = self._spawn(self._carry(entry, len(entry.body)))
+        entry.task = self._spawn(self._carry(entry))
 
-    async def _carry(self, entry: OutgoingEntry, counted: int) -> None:
+    async def _carry(self, entry: OutgoingEntry) -> None:
+        entry.started = True
         try:
             offset = await self._writer.append(entry)
         except AppendError as error:
@@ -169,10 +171,13 @@ class Appender:
             self._cluster.saw(offset)
             entry.appended(offset)
         finally:
-            del self._entries[entry]
-            self._bytes_in_flight -= counted
-            self._pump()
-            self._note_idle()
+            self._land(entry)
+
+    def _land(self, entry: OutgoingEntry) -> None:
+        """Take an entry out of flight: it has its verdict."""
+        self._bytes_in_flight -= self._entries.pop(entry)
+        self._pump()
+        self._note_idle()
 
     def _fail(self, entry: OutgoingEntry, error: AppendError) -> None:
         kind = type(error)
@@ -242,6 +247,11 @@ class Appender:
             entry.withdraw(call, self._new_entry_id(), self._wall_us())
             if entry.task is not None and (self._settings.ordered or not entry.calls):
                 entry.task.cancel()
+                if not entry.started:
+                    # Cancelled before its first step, the task runs none of its code, and nobody
+                    # else would take the entry out: in ordered mode all would wait for ever. No
+                    # Write of it has left, so its calls' end, not appended, stays true.
+                    self._land(entry)
 
     def _why_queued(self) -> str:
         return "".join(f": {entry.trouble}" for entry in list(self._entries)[:1])

@@ -47,12 +47,13 @@ class OutgoingEntry:
 
     `unsettled` is the one offset at which a Write of it has left and whose outcome is open. There
     is never a second one: no token is taken before the offset tried last is settled. `failed`
-    tells that its calls were told so, in ordered mode.
+    tells that its calls were told so, in ordered mode; `started`, that its task has made its first
+    step.
     """
 
     __slots__ = (
         *("body", "calls", "digest", "failed", "id"),
-        *("ordered", "task", "trouble", "unsettled"),
+        *("ordered", "started", "task", "trouble", "unsettled"),
     )
 
     def __init__(self, calls: list[Call], id_: EntryId, now_us: int, *, ordered: bool) -> None:
@@ -60,6 +61,7 @@ class OutgoingEntry:
         self.calls = calls
         self.ordered = ordered
         self.failed = False
+        self.started = False
         self.unsettled: Offset | None = None
         self.trouble = "no token was granted"
         self.task: asyncio.Task[None] | None = None

@@ -92,6 +92,8 @@ class Spares:
         self._names = list(names)
         self._next_number = next_number
         self._allocating = False
+        self.refused = False
+        """The last try to make one failed: there is no space for another."""
 
     def __len__(self) -> int:
         return len(self._names)
@@ -103,6 +105,7 @@ class Spares:
     def add(self, name: str) -> None:
         """Take a file of the right length."""
         self._names.append(name)
+        self.refused = False
 
     @property
     def enough(self) -> bool:
@@ -121,6 +124,7 @@ class Spares:
         """Note that the one last wanted is durable."""
         assert self._allocating
         self._allocating = False
+        self.refused = False
         self._names.append(spare_name(self._next_number))
         self._next_number += 1
 
@@ -128,6 +132,7 @@ class Spares:
         """Note that the one last wanted could not be made."""
         assert self._allocating
         self._allocating = False
+        self.refused = True
 
 
 class Releases:

@@ -277,6 +277,11 @@ class Journal:
         """Note that the spare last wanted could not be made; the next try uses the same name."""
         self._spares.failed()
 
+    @property
+    def spare_refused(self) -> bool:
+        """The disk had no space for the spare last wanted."""
+        return self._spares.refused
+
     # Doubt.
 
     @property

@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from corfu.tools.cluster import LocalCluster, Shape, free_base_port, open_cluster
+from corfu.tools.processes import Program
 from corfu.types import SyncMode
 
 DEADLINE_S = 40.0
@@ -139,6 +140,15 @@ def dev(folder: Path, *options: str) -> Iterator[Dev]:
                     popen.wait(DEADLINE_S)
 
 
+class _Altered(LocalCluster):
+    def __init__(self, opened: LocalCluster, alter: Callable[[Program], Program]) -> None:
+        super().__init__(opened.folder, opened.shape, opened._lock)
+        self._alter = alter
+
+    def programs(self) -> list[Program]:
+        return [self._alter(program) for program in super().programs()]
+
+
 @contextlib.asynccontextmanager
 async def local_cluster(
     folder: Path,
@@ -148,8 +158,12 @@ async def local_cluster(
     replicas: int = 3,
     spares: int = 0,
     sync: SyncMode = SyncMode.ALWAYS,
+    alter: Callable[[Program], Program] = lambda program: program,
 ) -> AsyncIterator[LocalCluster]:
-    """Run a cluster whose processes the test kills and restarts itself."""
+    """Run a cluster whose processes the test kills and restarts itself.
+
+    `alter` may have a process started in another way than usual.
+    """
     base_port = free_base_port(sequencers + chains * replicas + spares)
     shape = Shape(
         base_port=base_port,
@@ -159,7 +173,7 @@ async def local_cluster(
         spares=spares,
         sync=sync,
     )
-    cluster = open_cluster(folder, lambda known: known or shape)
+    cluster = _Altered(open_cluster(folder, lambda known: known or shape), alter)
     try:
         await cluster.start()
         await cluster.serving()

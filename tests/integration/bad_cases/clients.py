@@ -13,12 +13,13 @@ from pathlib import Path
 
 import corfu
 from corfu.addresses import parse_addresses
+from corfu.config import LinkSettings
 from corfu.errors import AppendUnknownError, NotAppendedError
 from corfu.tools.asking import asking
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.cluster import LocalCluster
 from corfu.tools.final_read import compare_units, read_whole
-from corfu.tools.history import Append, Operation, Outcome, decode_history
+from corfu.tools.history import Append, FinalLog, Operation, Outcome, decode_history
 from corfu.tools.processes import dying_with_us
 from corfu.tools.recorder import Recorder
 from corfu.tools.records import make_record
@@ -40,16 +41,25 @@ OPTIONS = WorkloadOptions(
 class Clients:
     """Two clients, one of them ordered, that work for as long as the block lasts."""
 
-    def __init__(self, cluster: LocalCluster, *, working: bool = True, trims: bool = True) -> None:
+    def __init__(
+        self,
+        cluster: LocalCluster,
+        *,
+        working: bool = True,
+        trims: bool = True,
+        link: LinkSettings | None = None,
+    ) -> None:
         """Make the clients.
 
         Args:
             cluster: Where they work.
             working: Whether they do anything by themselves.
             trims: Whether they trim.
+            link: How they send; None: as fits loopback.
         """
         self.history: list[Operation] = []
         self._cluster = cluster
+        self._link = link
         self._recorder = Recorder(time.monotonic, self.history.append)
         self._numbers = 0
         self._log: corfu.Log | None = None
@@ -58,7 +68,7 @@ class Clients:
         self._workloads = [
             Workload(
                 name,
-                partial(corfu.connect, cluster.cluster, ordered=ordered),
+                partial(corfu.connect, cluster.cluster, ordered=ordered, link=link),
                 self._recorder,
                 options,
                 seed=1,
@@ -69,7 +79,7 @@ class Clients:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Clients:
-        self._log = await corfu.connect(self._cluster.cluster)
+        self._log = await corfu.connect(self._cluster.cluster, link=self._link)
         self._tasks = [asyncio.create_task(each.run()) for each in self._workloads]
         if self._tasks:
             await self.more(10)
@@ -185,6 +195,17 @@ class ClientProcess:
             return decode_history(line for line in lines if line.endswith("\n"))[0]
 
 
+async def findings(
+    cluster: LocalCluster, history: list[Operation], *, options: CheckOptions | None = None
+) -> tuple[FinalLog, list[str]]:
+    """Return the log as it is now, and which rules a history breaks with it."""
+    async with corfu.connect(cluster.cluster) as log, asyncio.timeout(DEADLINE_S):
+        final = await read_whole(log)
+    history.sort(key=lambda operation: operation.invoked)
+    violations = check(history, final, options=options or CheckOptions())
+    return final, [str(violation) for violation in violations]
+
+
 async def judge(
     cluster: LocalCluster,
     history: list[Operation],
@@ -200,11 +221,8 @@ async def judge(
         options: What is known of the run.
         units: Whether all units are there, to be compared with the log.
     """
-    async with corfu.connect(cluster.cluster) as log, asyncio.timeout(DEADLINE_S):
-        final = await read_whole(log)
-    history.sort(key=lambda operation: operation.invoked)
-    violations = check(history, final, options=options or CheckOptions())
-    assert [str(violation) for violation in violations] == []
+    final, violations = await findings(cluster, history, options=options)
+    assert violations == []
     assert final.entries, "something must be left to be judged"
     keys = [key for records in final.entries.values() for key in records]
     assert len(set(keys)) == len(keys), "every record is there once"

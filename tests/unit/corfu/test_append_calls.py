@@ -235,6 +235,25 @@ def test_append_ordered_fails_those_queued_behind_a_failure() -> None:
     run(test, ordered=True)
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_append_whose_time_ends_in_the_turn_it_was_to_leave_holds_nobody_up(ordered: bool) -> None:
+    """Its entry's task is ended before its first step: what it would undo has to be undone."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        first = asyncio.create_task(log.append(b"first"))
+        await asyncio.sleep(0.0625)
+        first.cancel()
+        with pytest.raises(NotAppendedError):
+            await log.append(b"short", timeout=0.0625)
+        assert await log.append(b"next", timeout=5) == Position(Offset(0), 0)
+        assert records_written(cluster) == [(b"next",)]
+        before = asyncio.get_running_loop().time()
+        await log.close()
+        assert asyncio.get_running_loop().time() - before < 1
+
+    run(test, ordered=ordered, linger_s=0.125)
+
+
 def test_append_close_settles_what_is_queued_and_in_flight() -> None:
     async def test(cluster: FakeCluster, log: LogClient) -> None:
         tasks = [asyncio.create_task(log.append(bytes(2000))) for _ in range(10)]

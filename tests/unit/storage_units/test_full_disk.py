@@ -8,8 +8,13 @@ import pytest
 
 from corfu.journal import recovery
 from corfu.messages import (
+    Copy,
+    Entries,
+    Entry,
     Filled,
+    FillList,
     Forward,
+    HeldOffset,
     Installed,
     Reason,
     Refused,
@@ -18,7 +23,8 @@ from corfu.messages import (
     Write,
     Written,
 )
-from corfu.types import Offset
+from corfu.storage_units.names import entry_digest
+from corfu.types import Offset, State
 from tests.unit.storage_units import unit_bench
 from tests.unit.storage_units.unit_bench import (
     CLIENT,
@@ -129,6 +135,62 @@ def test_later_unit_takes_what_the_head_took_last(monkeypatch: pytest.MonkeyPatc
             offset += 1
         taken[own] = offset
     assert taken[2] > taken[1] > 0
+
+
+def test_unit_that_gets_no_new_file_says_so_whatever_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two units on one disk make a file at the same time: it has room for one, neither gets it."""
+    monkeypatch.setattr(unit_bench, "allocate_spares", lambda disk, journal: None)
+    bench = Bench.fresh(1)
+    bench.epoch(layout(1, [1]))
+    bench.unit.free_bytes = 1 << 30
+    offset = 0
+    while isinstance(refusal := bench.reply(write(offset, offset + 1, entry=bytes(400))), Written):
+        offset += 1
+    assert isinstance(refusal, Refused)
+    assert refusal.reason is Reason.BUSY, "the next file is on its way"
+    journal = bench.unit.journal
+    assert journal.spare_wanted() is not None
+    journal.spare_failed()
+    refusal = bench.reply(write(offset, offset + 1, entry=bytes(400)))
+    assert isinstance(refusal, Refused)
+    assert refusal.reason is Reason.NO_SPACE
+    assert journal.spare_wanted() is not None
+    journal.spare_ready()
+    assert isinstance(bench.reply(write(offset, offset + 1, entry=bytes(400))), Written)
+
+
+def test_later_unit_without_room_for_what_it_copied_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its silence would leave the writer waiting for an answer that never comes."""
+    monkeypatch.setattr(unit_bench, "allocate_spares", lambda disk, journal: None)
+    bench = Bench.fresh(2)
+    bench.epoch(layout(1, [1, 2]))
+    bench.unit.free_bytes = 0
+    head, store = unit_value(1).address, bench.unit.store
+    large = write(1000, 1000, entry=bytes(3000))
+    offset = 0
+    while store.has_completion_room(len(large.entry)):
+        small = write(offset, offset + 1, entry=bytes(400))
+        forward = Forward(
+            small.request, small.epoch, small.offset, small.entry_id, CLIENT, small.entry
+        )
+        assert isinstance(bench.reply(forward, head), Written)
+        offset += 1
+    assert store.has_completion_room(0)
+    name = HeldOffset(large.offset, State.DATA, large.entry_id, entry_digest(large.entry))
+    end = Offset(large.offset + 1)
+    message = FillList(large.request, large.epoch, large.offset, end, CLIENT, (), (name,))
+    (ask,) = bench.give(message, head)
+    assert isinstance(ask.message, Copy)
+    found = Entry(name.offset, name.state, name.entry_id, name.digest, large.entry)
+    copied = Entries(ask.message.request, ask.message.epoch, name.offset, end, Offset(0), (found,))
+    (told,) = bench.give(copied, head)
+    assert told.to == CLIENT
+    assert told.message == Refused(message.request, message.epoch, message.offset, Reason.NO_SPACE)
+    assert store.state(name.offset) is State.EMPTY
 
 
 def test_full_disk_is_said_once_in_the_log(full: tuple[Bench, int]) -> None:
