@@ -250,9 +250,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if asyncio.iscoroutine(coroutine):
                 # Here and now, not when the collector comes: what a `finally` of an abandoned
                 # task wants of a closed loop is nobody's failure.
-                with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+                with warnings.catch_warnings():
                     warnings.simplefilter("ignore", RuntimeWarning)
-                    coroutine.close()
+                    # The error keeps what was made on the way: gone before warnings count again.
+                    with contextlib.suppress(RuntimeError):
+                        coroutine.close()
 
     # The turns.
 
