@@ -24,7 +24,8 @@ from .chain_words import (
     Value,
     values_of,
 )
-from .machine import Envelope, Node, Own
+from .explorer import Opening
+from .machine import Envelope, Node
 
 _SECOND_T = 4
 
@@ -98,7 +99,7 @@ class Chain:
             "epoch": 1 if new is not None else 0,
         }
         self.ghost: Hashable = Seen()
-        self.prologue: tuple[tuple[str, Own], ...] = ()
+        self.prologue: tuple[Opening, ...] = ()
 
     def observe(self, ghost: Hashable, told: Hashable) -> Hashable | str:
         seen = cast("Seen", ghost)

@@ -30,6 +30,19 @@ STATES_MAX = 1 << 26
 Ghost = Hashable
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One thing that happens before the search begins, with all that follows of it.
+
+    Each message that follows is delivered in order, and each disk batch ends; what goes to a node
+    that `hears` does not name is lost.
+    """
+
+    node: str
+    own: Own
+    hears: frozenset[str]
+
+
 class Model(Protocol):
     """What is explored: the nodes, how often what may happen, and what must hold."""
 
@@ -39,8 +52,8 @@ class Model(Protocol):
     """How often what may happen; "loss" and "duplicate" are the network's."""
     ghost: Ghost
     """What nobody knows but the invariants; a part of the state."""
-    prologue: tuple[tuple[str, Own], ...]
-    """What happens first, each with all that follows of it, before the search begins."""
+    prologue: tuple[Opening, ...]
+    """What happens before the search begins."""
 
     def observe(self, ghost: Ghost, told: Hashable) -> Ghost | str:
         """Return the ghost after something was told; a text says what is wrong with it."""
@@ -226,23 +239,30 @@ class Explorer:
         machines = self.machines
         budgets = [self.model.budgets[name] for name in self._budgets]
         state: State = (*(machine.first for machine in machines), *budgets, 0)
-        for name, own in self.model.prologue:
-            place = self._place[name]
-            state, wrong = self._take(
-                state, place, _OWN + self._own_id(place, own), state[self._head :]
-            )
-            while not wrong and (len(state) > self._head or self._next_disk(state) is not None):
-                disk = self._next_disk(state)
-                if disk is not None:
-                    place, number = disk
-                    state, wrong = self._take(state, place, number, state[self._head :])
-                else:
-                    message = state[self._head]
-                    rest = state[self._head + 1 :]
-                    state, wrong = self._take(state, self._ends[message][1], message, rest)
+        for opening in self.model.prologue:
+            state, wrong = self._open(state, opening)
             if wrong:
                 return state, wrong
         return state, ""
+
+    def _open(self, state: State, opening: Opening) -> tuple[State, str]:
+        head = self._head
+        place = self._place[opening.node]
+        number = _OWN + self._own_id(place, opening.own)
+        state, wrong = self._take(state, place, number, state[head:])
+        while not wrong:
+            disk = self._next_disk(state)
+            if disk is not None:
+                state, wrong = self._take(state, *disk, state[head:])
+            elif len(state) > head:
+                message, rest = state[head], state[head + 1 :]
+                if self._envelopes[message].to in opening.hears:
+                    state, wrong = self._take(state, self._ends[message][1], message, rest)
+                else:
+                    state = state[:head] + rest
+            else:
+                break
+        return state, wrong
 
     def _next_disk(self, state: State) -> tuple[int, int] | None:
         for place in range(len(self.machines)):

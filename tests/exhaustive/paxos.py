@@ -9,8 +9,19 @@ from corfu.messages import Accept, Accepted, OpenSlot, Prepare, Promise
 from corfu.sequencer.proposer import majority
 from corfu.types import NO_BALLOT, Ballot, Slot
 
+from .explorer import Opening
 from .machine import Envelope, Node, Own
-from .paxos_node import BALLOT, BEAT, REPLICAS, Facts, ReplicaNode, TellPromise, TellVote, name_of
+from .paxos_node import (
+    BALLOT,
+    BEAT,
+    PROPOSE,
+    REPLICAS,
+    Facts,
+    ReplicaNode,
+    TellPromise,
+    TellVote,
+    name_of,
+)
 
 _MAJORITY = 2
 assert majority(len(REPLICAS)) == _MAJORITY
@@ -41,9 +52,10 @@ class Paxos:
         self,
         name: str,
         *,
-        elected: bool,
+        prologue: tuple[Opening, ...] = (),
         ballots: tuple[int, int] = (1, 1),
         values: tuple[int, int] = (2, 1),
+        beats: int = 1,
         duplicates: int = 0,
         crashes: int = 0,
     ) -> None:
@@ -51,30 +63,33 @@ class Paxos:
 
         Args:
             name: Its name.
-            elected: Replica 1 leads when the search begins; else nobody does.
-            ballots: How many ballots the two proposers start (beside that of the election).
+            prologue: What happens before the search begins; uses up nothing of the rest.
+            ballots: How many ballots the two proposers start.
             values: How many values they propose.
+            beats: How many heartbeats leaders send that tell of something chosen.
             duplicates: How many messages the network duplicates.
             crashes: How often a replica crashes.
         """
         self.name = name
-        first = ballots[0] + elected
+        begun = [sum(opening.own.name == BALLOT for opening in _of(prologue, n)) for n in (1, 2)]
+        done = [sum(opening.own.name == PROPOSE for opening in _of(prologue, n)) for n in (1, 2)]
 
         def make(number: int) -> Callable[[], Node]:
-            own_ballots = {1: first, 2: ballots[1]}.get(number, 0)
-            own_values = {1: values[0], 2: values[1]}.get(number, 0)
+            at = number - 1
+            own_ballots = ballots[at] + begun[at] if at < len(ballots) else 0
+            own_values = values[at] + done[at] if at < len(values) else 0
             return lambda: ReplicaNode(number, ballots=own_ballots, proposals=own_values)
 
         self.nodes = {name_of(number): make(number) for number in REPLICAS}
         self.budgets = {
-            "ballot": first + ballots[1],
+            "ballot": sum(ballots),
             "value": sum(values),
+            "beat": beats,
             "duplicate": duplicates,
             "crash": crashes,
         }
         self.ghost: Hashable = Seen()
-        start = ((name_of(1), Own(BALLOT, "ballot")), (name_of(1), Own(BEAT)))
-        self.prologue: tuple[tuple[str, Own], ...] = start if elected else ()
+        self.prologue = prologue
 
     def observe(self, ghost: Hashable, told: Hashable) -> Hashable | str:
         seen = cast("Seen", ghost)
@@ -150,12 +165,34 @@ def _fields(vote: OpenSlot) -> tuple[Slot, Ballot, bytes]:
     return vote.slot, vote.ballot, vote.value
 
 
+def _of(prologue: tuple[Opening, ...], number: int) -> list[Opening]:
+    return [opening for opening in prologue if opening.node == name_of(number)]
+
+
+def _opening(number: int, own: str, budget: str, *hears: int) -> Opening:
+    return Opening(name_of(number), Own(own, budget), frozenset(map(name_of, hears)))
+
+
+ELECTED = (_opening(1, BALLOT, "ballot", 1, 2, 3), _opening(1, BEAT, "beat", 1, 2, 3))
+"""Replica 1 leads, and its no-op in slot 1 is applied everywhere."""
+
+LONE_VOTE = (*ELECTED, _opening(1, PROPOSE, "value", 1))
+"""And it has voted alone for a value in slot 2."""
+
+THIRD_BALLOT = (*LONE_VOTE, _opening(2, BALLOT, "ballot", 2, 3))
+"""And the two others have chosen another one there, at a higher ballot."""
+
+
 def models() -> dict[str, Paxos]:
     """Return all Paxos models by name."""
     found = (
-        Paxos("paxos", elected=True),
-        Paxos("paxos-duplicates", elected=True, ballots=(0, 1), duplicates=1),
-        Paxos("paxos-crash", elected=True, ballots=(0, 1), values=(2, 1), crashes=1),
-        Paxos("paxos-cold", elected=False, ballots=(1, 1), values=(1, 1)),
+        Paxos("paxos", prologue=ELECTED),
+        Paxos("paxos-one-slot", prologue=ELECTED, ballots=(0, 1), values=(1, 0), beats=0),
+        Paxos("paxos-duplicates", prologue=ELECTED, ballots=(0, 1), duplicates=1),
+        Paxos("paxos-crash", prologue=ELECTED, ballots=(0, 1), crashes=1),
+        Paxos("paxos-crash-leader", prologue=ELECTED, ballots=(1, 0), values=(1, 0), crashes=1),
+        Paxos("paxos-cold", ballots=(1, 1), values=(1, 1)),
+        Paxos("paxos-lone-vote", prologue=LONE_VOTE, ballots=(0, 1), values=(0, 1)),
+        Paxos("paxos-third-ballot", prologue=THIRD_BALLOT, ballots=(1, 0), values=(0, 0)),
     )
     return {model.name: model for model in found}

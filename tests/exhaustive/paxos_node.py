@@ -127,6 +127,9 @@ class ReplicaNode:
         self._durable = self._batch = self._memory = Durable(
             Ballot(0, ReplicaId(0)), (), (), Slot(0)
         )
+        # All votes, as one batch may hold two for a slot: both are answered.
+        self._votes: list[Vote] = []
+        self._batch_votes: list[Vote] = []
         self._start()
 
     def _start(self) -> None:
@@ -157,11 +160,13 @@ class ReplicaNode:
         def booked(record: JournalRecord) -> None:
             put(record)
             self._memory = _with(self._memory, record)
+            if record.kind == _ACCEPTED:
+                self._votes.append(_vote(record))
 
         votes._put = booked  # type: ignore[method-assign]
 
     def _cut(self) -> None:
-        self._batch = self._memory
+        self._batch, self._batch_votes, self._votes = self._memory, self._votes, []
 
     # Node.
 
@@ -169,6 +174,7 @@ class ReplicaNode:
         self._clock += 1.0
         before = self._durable
         told: list[Hashable] = []
+        votes: list[Vote] = []
         member = self._group._member
         # Request ids of one ballot round begin at the same number, so that they tell states apart
         # only where the core does.
@@ -182,10 +188,14 @@ class ReplicaNode:
             wrong = self._crash(kept=event.name == CRASH_KEPT)
             if wrong:
                 return Outcome(wrong=wrong)
+            # One that a later vote of its batch replaced was never answered, and is gone.
+            votes = [vote for vote in self._durable.accepted if vote not in before.accepted]
         else:
+            if event.name == DISK_DONE:
+                votes = self._batch_votes
             left = self._do(event.name)
         wrong = self._broken(before)
-        told += [TellVote(self.number, *vote) for vote in self._new_votes(before)]
+        told += [TellVote(self.number, *vote) for vote in votes]
         sends = self._sends(left, beat=isinstance(event, Own) and event.name == BEAT)
         told += [
             TellPromise(self.number, send.message.ballot, send.message.accepted)
@@ -219,6 +229,7 @@ class ReplicaNode:
         if kept:
             self._durable = self._batch
         self._batch = self._memory = self._durable
+        self._batch_votes, self._votes = [], []
         self._start()
         found = self._acceptor
         accepted = tuple((slot, *found.accepted[slot]) for slot in sorted(found.accepted))
@@ -242,9 +253,6 @@ class ReplicaNode:
             return f"r{self.number}: the promise went back to {self._acceptor.promised}"
         return ""
 
-    def _new_votes(self, before: Durable) -> list[Vote]:
-        return [vote for vote in self._durable.accepted if vote not in before.accepted]
-
     def _sends(self, left: list[Send], *, beat: bool) -> list[Envelope]:
         """Return what goes to the network.
 
@@ -265,8 +273,8 @@ class ReplicaNode:
             (
                 self._group,
                 self._durable,
-                self._batch if self._side.busy else None,
-                self._memory,
+                (self._batch, self._batch_votes) if self._side.busy else None,
+                (self._memory, self._votes),
                 self._side.held,
                 self._ballots,
                 self._proposed,
@@ -285,7 +293,7 @@ class ReplicaNode:
             if self._proposed < self._proposals:
                 moves.append(Own(PROPOSE, "value"))
             if self._beaten < self._group.applied:
-                moves.append(Own(BEAT))
+                moves.append(Own(BEAT, "beat"))
         return tuple(moves)
 
     def facts(self) -> Facts:
@@ -325,13 +333,17 @@ class ReplicaNode:
 _PROMISED, _ACCEPTED, _CHOSEN = 1, 2, 3
 
 
-def _with(durable: Durable, record: JournalRecord) -> Durable:
-    """Return what the journal adds up to with one more record; as docs/formats.md has it."""
-    slot = Slot(record.offset)
+def _vote(record: JournalRecord) -> Vote:
     ballot = Ballot(
         int.from_bytes(record.entry_id[:8], "big"),
         ReplicaId(int.from_bytes(record.entry_id[8:], "big")),
     )
+    return Slot(record.offset), ballot, record.body
+
+
+def _with(durable: Durable, record: JournalRecord) -> Durable:
+    """Return what the journal adds up to with one more record; as docs/formats.md has it."""
+    slot, ballot, _ = _vote(record)
     if record.kind == _PROMISED:
         return durable._replace(promised=max(durable.promised, ballot))
     if record.kind == _CHOSEN:
