@@ -212,7 +212,7 @@ def _value(seen: Seen, offset: Offset, value: Value) -> Seen | str:
 def models() -> dict[str, Chain]:
     """Return all chain models by name."""
     found = (
-        Chain("chain", losses=1, duplicates=1, patience=2),
+        Chain("chain-clients", losses=1, duplicates=1, patience=2),
         Chain(
             "chain-retry",
             clients=("writer", "filler"),

@@ -95,6 +95,8 @@ class Report:
     at_rest: int = 0
     checks: int = 0
     exhausted: bool = False
+    digest: int = 0
+    """Over all fingerprints, in whatever order: two searches that saw the same have the same."""
     cores_run: int = 0
     node_states: dict[str, int] = field(default_factory=dict)
     cpu_s: float = 0.0
@@ -154,7 +156,8 @@ class Explorer:
         report = Report(self.model.name)
         root, wrong = self._begin()
         parents, moves = array("l", [-1]), array("l", [-1])
-        seen = {_fingerprint(root)}
+        report.digest = _fingerprint(root)
+        seen = {report.digest}
         queue = deque([root])
         depth_ends, at = 0, -1
         wrong = wrong or self._check(root, report)
@@ -177,6 +180,7 @@ class Explorer:
                     if fingerprint in seen:
                         continue
                     seen.add(fingerprint)
+                    report.digest ^= fingerprint
                     wrong = self._check(after, report)
                 parents.append(at)
                 moves.append(move)

@@ -100,9 +100,8 @@ class Machine:
         self.steps_run += 1
         try:
             outcome = node.apply(event)
-        except AssertionError as error:
-            # A core asserts its own invariants: that one fails is a finding.
-            return state, Outcome(wrong=f"{self.name}: an assertion of the core failed: {error!r}")
+        except Exception as error:  # noqa: BLE001 - a core never raises: that it does is a finding
+            return state, Outcome(wrong=f"{self.name}: the core raised {error!r}")
         return self._note(node, (state, event)), outcome
 
     def live(self, state: int) -> Node:

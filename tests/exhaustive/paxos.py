@@ -186,7 +186,7 @@ THIRD_BALLOT = (*LONE_VOTE, _opening(2, BALLOT, "ballot", 2, 3))
 def models() -> dict[str, Paxos]:
     """Return all Paxos models by name."""
     found = (
-        Paxos("paxos", prologue=ELECTED),
+        Paxos("paxos-two-slots", prologue=ELECTED),
         Paxos("paxos-one-slot", prologue=ELECTED, ballots=(0, 1), values=(1, 0), beats=0),
         Paxos("paxos-duplicates", prologue=ELECTED, ballots=(0, 1), duplicates=1),
         Paxos("paxos-crash", prologue=ELECTED, ballots=(0, 1), crashes=1),

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import chain, paxos
 from .explorer import Explorer, Model, Report
+from .models import models
 from .planted_chain import CHAIN_BUGS
 from .planted_paxos import PAXOS_BUGS
 from .planting import Patch
@@ -44,7 +44,7 @@ class Planted:
         with contextlib.ExitStack() as stack:
             for patch in self.patches():
                 stack.enter_context(_planted(patch))
-            yield MODELS[self.model]
+            yield models()[self.model]
 
 
 @contextlib.contextmanager
@@ -57,11 +57,6 @@ def _planted(patch: Patch) -> Iterator[None]:
     finally:
         setattr(owner, patch.name, before)
 
-
-MODELS: dict[str, Model] = {
-    **paxos.models(),
-    **chain.models(),
-}
 
 PLANTED = {
     name: Planted(name, model, patches)

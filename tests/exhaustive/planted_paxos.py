@@ -191,18 +191,18 @@ def _restart_forgets_votes() -> tuple[Patch, ...]:
 Bugs = dict[str, tuple[str, Callable[[], tuple[Patch, ...]]]]
 
 PAXOS_BUGS: Bugs = {
-    "accept-keeps-promise": ("paxos", _accept_keeps_promise),
-    "promise-tells-promised": ("paxos", _promise_tells_promised),
-    "lower-ballot-accepted": ("paxos", _lower_ballot_accepted),
-    "lower-ballot-promised": ("paxos", _lower_ballot_promised),
+    "accept-keeps-promise": ("paxos-two-slots", _accept_keeps_promise),
+    "promise-tells-promised": ("paxos-two-slots", _promise_tells_promised),
+    "lower-ballot-accepted": ("paxos-two-slots", _lower_ballot_accepted),
+    "lower-ballot-promised": ("paxos-two-slots", _lower_ballot_promised),
     "votes-counted-twice": ("paxos-duplicates", _votes_of_one_node_counted_twice),
     "votes-of-other-ballots": ("paxos-crash-leader", _votes_of_other_ballots_counted),
-    "half-is-a-majority": ("paxos", _half_is_a_majority),
-    "promise-not-durable": ("paxos", _promise_not_durable),
-    "accepted-before-durable": ("paxos", _accepted_before_durable),
+    "half-is-a-majority": ("paxos-two-slots", _half_is_a_majority),
+    "promise-not-durable": ("paxos-two-slots", _promise_not_durable),
+    "accepted-before-durable": ("paxos-two-slots", _accepted_before_durable),
     "votes-found-ignored": ("paxos-one-slot", _votes_found_are_ignored),
     "lowest-vote-wins": ("paxos-third-ballot", _lowest_vote_wins),
     "notice-of-any-ballot": ("paxos-lone-vote", _notice_of_any_ballot),
-    "one-vote-applies": ("paxos", _one_vote_applies),
+    "one-vote-applies": ("paxos-two-slots", _one_vote_applies),
     "restart-forgets-votes": ("paxos-crash-leader", _restart_forgets_votes),
 }
