@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Handler = Callable[[Any], object]
+Seen = dict[int, tuple[int, object]]
 
 
 class Canonical:
@@ -30,23 +31,24 @@ class Canonical:
         """Return the canonical form as text."""
         return repr(self._form(value, {}))
 
-    def _form(self, value: Any, seen: dict[int, int]) -> object:  # noqa: C901
+    def _form(self, value: Any, seen: Seen) -> object:  # noqa: C901
         kind = type(value)
         if value is None or kind in (bool, int, str, bytes, float):
             return value
-        handler = self._handlers.get(kind)
-        if handler is not None:
-            return (kind.__name__, self._form(handler(value), seen))
         if isinstance(value, enum.Enum):
             return (kind.__name__, value.name)
         if isinstance(value, tuple):
             return (kind.__name__, *(self._form(each, seen) for each in value))
-        known = seen.get(id(value))
-        if known is not None:
-            return ("seen", known)
         # Values are never in a cycle and have no identity: only what can change is numbered.
         if not _is_value(kind):
-            seen[id(value)] = len(seen)
+            known = seen.get(id(value))
+            if known is not None:
+                return ("seen", known[0])
+            # The object is kept, or a temporary one would lend its identity to the next.
+            seen[id(value)] = (len(seen), value)
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            return (kind.__name__, self._form(handler(value), seen))
         if isinstance(value, OrderedDict):
             return (
                 "ordered",
@@ -74,7 +76,7 @@ class Canonical:
             *((name, self._form(getattr(value, name), seen)) for name in self._names(value, kind)),
         )
 
-    def _sorted_items(self, value: dict[Any, Any], seen: dict[int, int]) -> list[object]:
+    def _sorted_items(self, value: dict[Any, Any], seen: Seen) -> list[object]:
         # The keys are values, so that their order does not depend on what was seen before.
         keys = sorted(value, key=lambda key: repr(self._form(key, {})))
         return [(self._form(key, seen), self._form(value[key], seen)) for key in keys]
@@ -92,7 +94,7 @@ class Canonical:
             self._fields[kind] = names
         return names
 
-    def _coroutine(self, value: Any, seen: dict[int, int]) -> object:
+    def _coroutine(self, value: Any, seen: Seen) -> object:
         """Where it waits, with which variables, and what it waits for."""
         if value.cr_frame is None:
             return ("ended", value.__qualname__)

@@ -154,7 +154,7 @@ class Explorer:
         """Search until all states, or so many, were seen, or a rule is broken."""
         began = time.process_time()
         report = Report(self.model.name)
-        root, wrong = self._begin()
+        root, wrong = self.begin()
         parents, moves = array("l", [-1]), array("l", [-1])
         report.digest = _fingerprint(root)
         seen = {report.digest}
@@ -173,7 +173,7 @@ class Explorer:
                     report.states = len(parents)
                     report.cpu_s = time.process_time() - began
                     progress(report)
-            for move, after, wrong in self._successors(state):
+            for move, after, wrong in self.successors(state):
                 report.moves += 1
                 if not wrong:
                     fingerprint = _fingerprint(after)
@@ -217,17 +217,28 @@ class Explorer:
         word = ("", "LOST ", "TWICE ")[kind]
         return f"{word}{self._envelopes[number]}"
 
+    def event_of(self, move: int) -> tuple[int, Event] | None:
+        """Return which node takes which event by a move; None if a message is lost."""
+        number, kind = divmod(move, 3)
+        if number >= _OWN:
+            return self._owned[number - _OWN]
+        return None if kind == _LOSE else (self._ends[number][1], self._envelopes[number])
+
+    def without_ghost(self, state: State) -> State:
+        """Return a state without what only the invariants know."""
+        return (*state[: self._ghost_at], *state[self._head :])
+
     def follow(self, moves: Sequence[str]) -> str:
         """Go the moves that a violation printed, from the start; returns what is then wrong.
 
         Raises:
             LookupError: A move is not possible there.
         """
-        state, wrong = self._begin()
+        state, wrong = self.begin()
         report = Report(self.model.name)
         wrong = wrong or self._check(state, report)
         for line in moves:
-            for move, after, step_wrong in self._successors(state):
+            for move, after, step_wrong in self.successors(state):
                 if self.show(move) == line:
                     state = after
                     wrong = step_wrong or self._check(state, report)
@@ -238,7 +249,7 @@ class Explorer:
 
     # States.
 
-    def _begin(self) -> tuple[State, str]:
+    def begin(self) -> tuple[State, str]:
         """Return the first state: after the prologue, all of its messages delivered in order."""
         machines = self.machines
         budgets = [self.model.budgets[name] for name in self._budgets]
@@ -275,7 +286,8 @@ class Explorer:
                     return place, number
         return None
 
-    def _successors(self, state: State) -> Iterator[tuple[int, State, str]]:
+    def successors(self, state: State) -> Iterator[tuple[int, State, str]]:
+        """Yield each move, the state after it and what it breaks."""
         head = self._head
         loss = self._budget_at.get("loss", -1)
         duplicate = self._budget_at.get("duplicate", -1)

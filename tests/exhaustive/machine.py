@@ -120,6 +120,10 @@ class Machine:
             events.append(event)
         return events[::-1]
 
+    def knows_as(self, state: int, node: Node) -> bool:
+        """Tell if `node` is in the state with this number."""
+        return self._ids.get(node.canonical()) == state
+
     def _note(self, node: Node, path: tuple[int, Event] | None) -> int:
         form = node.canonical()
         known = self._ids.get(form)

@@ -140,7 +140,6 @@ class ReplicaNode:
         self._learner = restored.learner
         self._side = DiskSide(self._disk, restored.votes.journal, self._cut)
         self._outbox = Outbox()
-        self._beaten = restored.learner.applied
         self._watch(restored.votes)
         self._group = Group(
             identity=identity,
@@ -194,6 +193,8 @@ class ReplicaNode:
             if event.name == DISK_DONE:
                 votes = self._batch_votes
             left = self._do(event.name)
+        if self._group.phase not in WITH_BALLOT:
+            self._beaten = Slot(0)
         wrong = self._broken(before)
         told += [TellVote(self.number, *vote) for vote in votes]
         sends = self._sends(left, beat=isinstance(event, Own) and event.name == BEAT)
@@ -278,7 +279,7 @@ class ReplicaNode:
                 self._side.held,
                 self._ballots,
                 self._proposed,
-                self._beaten if self._group.phase in WITH_BALLOT else None,
+                self._beaten,
                 self._life,
             )
         )
