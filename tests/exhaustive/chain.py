@@ -211,19 +211,15 @@ def _value(seen: Seen, offset: Offset, value: Value) -> Seen | str:
 
 def models() -> dict[str, Chain]:
     """Return all chain models by name."""
+    two = ("writer", "filler")
     found = (
-        Chain("chain-clients", losses=1, duplicates=1, patience=2),
-        Chain(
-            "chain-retry",
-            clients=("writer", "filler"),
-            tokens=2,
-            losses=1,
-            duplicates=1,
-            patience=3,
-        ),
-        Chain("chain-crash", second=(1, 2), clients=("writer", "filler"), crashes=1, patience=1),
-        Chain("chain-seal", second=(1, 2), duplicates=1, patience=1),
-        Chain("chain-head-dropped", second=(2,), patience=1),
-        Chain("chain-tail-dropped", second=(1,), patience=1),
+        Chain("chain-clients", losses=1, duplicates=1, patience=1),
+        Chain("chain-retry", clients=two, tokens=2, losses=1, duplicates=1, patience=2),
+        Chain("chain-crash", second=(1, 2), clients=two, crashes=1, patience=0),
+        Chain("chain-seal", second=(1, 2), clients=two, patience=0),
+        Chain("chain-seal-reader", second=(1, 2), losses=1, duplicates=1, patience=1),
+        Chain("chain-head-dropped", second=(2,), clients=two, patience=1),
+        Chain("chain-tail-dropped", second=(1,), clients=two, patience=1),
+        Chain("chain-tail-dropped-reader", second=(1,), duplicates=1, patience=1),
     )
     return {model.name: model for model in found}

@@ -5,9 +5,6 @@ from __future__ import annotations
 from . import chain, paxos
 from .explorer import Model
 
-FAULTS = ("loss", "duplicate", "crash", "patience")
-"""The budgets that a command line may set."""
-
 
 def models() -> dict[str, Model]:
     """Return all models by name."""
@@ -15,14 +12,16 @@ def models() -> dict[str, Model]:
 
 
 def chosen(prefixes: tuple[str, ...], faults: dict[str, int]) -> list[Model]:
-    """Return the models whose names begin with one of `prefixes`, with these budgets of faults.
+    """Return the models of these names, or that begin so, with these budgets of faults.
 
     Raises:
         LookupError: No name begins so.
     """
     found: dict[str, Model] = {}
+    known = models()
     for prefix in prefixes or ("",):
-        matching = {name: model for name, model in models().items() if name.startswith(prefix)}
+        names = [prefix] if prefix in known else [n for n in known if n.startswith(prefix)]
+        matching = {name: known[name] for name in names}
         if not matching:
             raise LookupError(prefix)
         found.update(matching)

@@ -186,13 +186,20 @@ THIRD_BALLOT = (*LONE_VOTE, _opening(2, BALLOT, "ballot", 2, 3))
 def models() -> dict[str, Paxos]:
     """Return all Paxos models by name."""
     found = (
-        Paxos("paxos-two-slots", prologue=ELECTED),
         Paxos("paxos-one-slot", prologue=ELECTED, ballots=(0, 1), values=(1, 0), beats=0),
-        Paxos("paxos-duplicates", prologue=ELECTED, ballots=(0, 1), duplicates=1),
-        Paxos("paxos-crash", prologue=ELECTED, ballots=(0, 1), crashes=1),
-        Paxos("paxos-crash-leader", prologue=ELECTED, ballots=(1, 0), values=(1, 0), crashes=1),
-        Paxos("paxos-cold", ballots=(1, 1), values=(1, 1)),
+        Paxos("paxos-two-slots", prologue=ELECTED),
         Paxos("paxos-lone-vote", prologue=LONE_VOTE, ballots=(0, 1), values=(0, 1)),
         Paxos("paxos-third-ballot", prologue=THIRD_BALLOT, ballots=(1, 0), values=(0, 0)),
+        Paxos("paxos-duplicates", prologue=ELECTED, ballots=(0, 1), duplicates=1),
+        Paxos(
+            "paxos-crash-leader",
+            prologue=ELECTED,
+            ballots=(1, 0),
+            values=(1, 0),
+            beats=0,
+            crashes=1,
+        ),
+        Paxos("paxos-crash", prologue=ELECTED, ballots=(0, 1), crashes=1),
+        Paxos("paxos-cold", ballots=(1, 1), values=(1, 1)),
     )
     return {model.name: model for model in found}
