@@ -8,6 +8,7 @@ that leads to it; to run a further event the node is made anew and that list rep
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
@@ -75,6 +76,10 @@ class Node(Protocol):
         ...
 
 
+_SPARE_MAX = 256
+"""Live nodes kept for their next step; each holds a small disk."""
+
+
 class Machine:
     """All states of one node that were met, and what each event did in them."""
 
@@ -86,6 +91,7 @@ class Machine:
         self.own: list[tuple[Own, ...]] = []
         self.facts: list[Hashable] = []
         self.calm: list[bool] = []
+        self._spare: OrderedDict[int, Node] = OrderedDict()
         self.steps_run = 0
         """How often a live core took an event to find out what it does."""
         self.replayed = 0
@@ -96,13 +102,18 @@ class Machine:
 
     def step(self, state: int, event: Event) -> tuple[int, Outcome]:
         """Run `event` in `state` on a live core; returns the state after it."""
-        node = self.live(state)
+        node = self._spare.pop(state, None) or self.live(state)
         self.steps_run += 1
         try:
             outcome = node.apply(event)
         except Exception as error:  # noqa: BLE001 - a core never raises: that it does is a finding
             return state, Outcome(wrong=f"{self.name}: the core raised {error!r}")
-        return self._note(node, (state, event)), outcome
+        after = self._note(node, (state, event))
+        # It stands in that state now: the first step from there needs no replay.
+        self._spare[after] = node
+        if len(self._spare) > _SPARE_MAX:
+            self._spare.popitem(last=False)
+        return after, outcome
 
     def live(self, state: int) -> Node:
         """Return a fresh node in `state`."""

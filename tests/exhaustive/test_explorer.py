@@ -92,12 +92,12 @@ def test_remembered_steps_along_random_schedules_are_what_live_cores_do(name: st
     explorer = Explorer(models()[name])
     start, _ = explorer.begin()
     rng = random.Random(name)
-    for _ in range(15):
+    for _ in range(6):
         state = start
         live = [
             machine.live(local) for machine, local in zip(explorer.machines, state, strict=False)
         ]
-        for _ in range(80):
+        for _ in range(60):
             moves = list(explorer.successors(state))
             if not moves:
                 break

@@ -11,21 +11,21 @@ EXHAUSTED = 1 << 62
 
 BOUNDS = {
     "paxos-one-slot": EXHAUSTED,
-    "paxos-two-slots": 200_000,
-    "paxos-lone-vote": 150_000,
+    "paxos-two-slots": 150_000,
+    "paxos-lone-vote": 100_000,
     "paxos-third-ballot": EXHAUSTED,
-    "paxos-duplicates": 150_000,
-    "paxos-crash-leader": 200_000,
-    "paxos-crash": 150_000,
-    "paxos-cold": 100_000,
+    "paxos-duplicates": 100_000,
+    "paxos-crash-leader": 150_000,
+    "paxos-crash": 100_000,
+    "paxos-cold": 80_000,
     "chain-clients": EXHAUSTED,
     "chain-retry": EXHAUSTED,
-    "chain-crash": 250_000,
+    "chain-crash": 200_000,
     "chain-seal": EXHAUSTED,
-    "chain-seal-reader": 200_000,
+    "chain-seal-reader": 150_000,
     "chain-head-dropped": EXHAUSTED,
     "chain-tail-dropped": EXHAUSTED,
-    "chain-tail-dropped-reader": 100_000,
+    "chain-tail-dropped-reader": 80_000,
 }
 """How many states of each; `EXHAUSTED`: all there are."""
 
@@ -37,6 +37,7 @@ def explore(name: str, states_max: int) -> Report:
     return report
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", BOUNDS)
 def test_model_up_to_its_bound_keeps_every_rule(name: str) -> None:
     bound = BOUNDS[name]
