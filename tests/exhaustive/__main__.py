@@ -10,7 +10,8 @@ from dataclasses import asdict
 
 import click
 
-from .explorer import STATES_MAX, Explorer, Report
+from .explorer import STATES_MAX, Explorer
+from .model import Report
 from .models import chosen, models
 from .planted import PLANTED
 from .planted import STATES_MAX as PLANTED_STATES_MAX

@@ -24,8 +24,8 @@ from .chain_words import (
     Value,
     values_of,
 )
-from .explorer import Opening
 from .machine import Envelope, Node
+from .model import Opening
 
 _SECOND_T = 4
 

@@ -47,8 +47,8 @@ from tests.unit.storage_units.unit_bench import (
 from .canonical import Canonical
 from .chain_words import ADDRESSES, NAMES, OFFSETS, TellEmpty, TellValue, Value, values_of
 from .disk import DiskSide
-from .explorer import DISK_DONE
 from .machine import Envelope, Event, Outcome, Own
+from .model import DISK_DONE
 
 SETTINGS = UnitSettings(journal_file_bytes=16 << 10)
 UNITS = (1, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import chain, paxos
-from .explorer import Model
+from .model import Model
 
 
 def models() -> dict[str, Model]:

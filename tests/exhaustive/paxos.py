@@ -9,8 +9,8 @@ from corfu.messages import Accept, Accepted, OpenSlot, Prepare, Promise
 from corfu.sequencer.proposer import majority
 from corfu.types import NO_BALLOT, Ballot, Slot
 
-from .explorer import Opening
 from .machine import Envelope, Node, Own
+from .model import Opening
 from .paxos_node import (
     BALLOT,
     BEAT,

@@ -35,8 +35,8 @@ from tests.unit.sequencer.group_bench import CLUSTER, bootstrap, incarnation, re
 
 from .canonical import Canonical
 from .disk import DiskSide
-from .explorer import DISK_DONE
 from .machine import Envelope, Event, Outcome, Own
+from .model import DISK_DONE
 
 SETTINGS = SequencerSettings(journal=JournalSettings(file_bytes=32 << 10))
 REPLICAS = (1, 2, 3)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .explorer import Explorer, Model, Report
+from .explorer import Explorer
+from .model import Model, Report
 from .models import models
 from .planted_chain import CHAIN_BUGS
 from .planted_paxos import PAXOS_BUGS

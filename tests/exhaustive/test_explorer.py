@@ -19,8 +19,9 @@ import pytest
 
 from .chain import Chain
 from .chain_unit import Facts
-from .explorer import Explorer, Model
+from .explorer import Explorer
 from .machine import Envelope, Event
+from .model import Model
 from .models import models
 
 ROOT = Path(__file__).parents[2]

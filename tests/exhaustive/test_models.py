@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .explorer import STATES_MAX, Explorer, Report
+from .explorer import STATES_MAX, Explorer
+from .model import Report
 from .models import models
 
 EXHAUSTED = {
