@@ -6,6 +6,7 @@ cleanly, is killed in the middle of its writes, and loses power.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from corfu.journal.format import (
     JournalSettings,
     Place,
     RecordHeader,
+    record_bytes,
 )
 from corfu.journal.planner import Journal
 from corfu.journal.recovery import Damage, Recovered, create, recover
@@ -28,10 +30,19 @@ from tests.crash.subject import Ever, Promised, Subject, Value, View
 from tests.crash.trace import RecordingDisk, Trace
 
 IDENTITY = JournalIdentity(ClusterId(b"cluster1"), 1, 7, Incarnation(b"incarnation-0001"))
-SETTINGS = JournalSettings(file_bytes=4096, spares_wanted=2, offset_kinds=frozenset({1}))
 DATA, STATE = 1, 2
-_LIVE_MAX = 3
-_BODY_BYTES = (0, 10, 60, 200, 500, 900, 1500)
+_FILE_BYTES = (4096, 8192)
+"""Short files roll and are recycled often; in longer ones a batch has more sectors to lose."""
+_LIVE_MAX = 2
+_READ_BACK = 3
+"""Of what came back so many are read by their place, the newest: those were written again."""
+_BODY_BYTES = (0, 10, 60, 500, 1400, 2600)
+
+
+def settings(seed: int) -> JournalSettings:
+    """Return the settings of the recording of a seed."""
+    size = _FILE_BYTES[seed % len(_FILE_BYTES)]
+    return JournalSettings(file_bytes=size, spares_wanted=2, offset_kinds=frozenset({DATA}))
 
 
 def opening() -> list[JournalRecord]:
@@ -39,7 +50,9 @@ def opening() -> list[JournalRecord]:
     return [JournalRecord(STATE, 0, 0, 0, bytes(16), b"small state")]
 
 
-def bring_back(disk: Disk) -> tuple[Recovered, dict[int, Value], dict[int, Place]]:
+def bring_back(
+    disk: Disk, sizes: JournalSettings
+) -> tuple[Recovered, dict[int, Value], dict[int, Place]]:
     """Recover; returns what came back, and where it lies."""
     values: dict[int, Value] = {}
     places: dict[int, Place] = {}
@@ -54,7 +67,7 @@ def bring_back(disk: Disk) -> tuple[Recovered, dict[int, Value], dict[int, Place
         values[header.offset] = (header.flags, header.epoch, header.entry_id, body)
         places[header.offset] = place
 
-    recovered = recover(disk, IDENTITY, SETTINGS, replay=replay, opening=opening)
+    recovered = recover(disk, IDENTITY, sizes, replay=replay, opening=opening)
     return recovered, values, places
 
 
@@ -68,18 +81,22 @@ class JournalSubject(Subject):
     name = "journal"
     refusals = (JournalLostError, ForeignFileError)
 
+    def __init__(self) -> None:
+        self._settings = settings(0)
+
     def record(self, seed: int) -> Trace:
         """See `Subject`."""
-        owner = _Owner(random.Random(f"journal-{seed}"))
+        self._settings = settings(seed)
+        owner = _Owner(random.Random(f"journal-{seed}"), self._settings)
         owner.live()
         owner.disk.trace.ever = owner.ever
         return owner.disk.trace
 
     def recover(self, disk: Disk) -> View:
         """See `Subject`."""
-        recovered, values, places = bring_back(disk)
+        recovered, values, places = bring_back(disk, self._settings)
         journal = recovered.journal
-        for offset, place in places.items():
+        for offset, place in itertools.islice(reversed(places.items()), _READ_BACK):
             record = journal.parse(place, disk.read(*journal.locate(place)))
             if record.body != values[offset][3]:
                 raise AssertionError(f"what is read back at {offset} is not what was replayed")
@@ -103,6 +120,7 @@ class _Owner:
     """Appends, commits and releases at random, and notes what it may count on."""
 
     rng: random.Random
+    settings: JournalSettings
     disk: RecordingDisk = field(default_factory=RecordingDisk)
     ever: Ever = field(default_factory=Ever)
     promised: Promised = field(default_factory=Promised)
@@ -116,7 +134,7 @@ class _Owner:
         return self._journal
 
     def live(self) -> None:
-        self._journal = create(self.disk, IDENTITY, SETTINGS, opening)
+        self._journal = create(self.disk, IDENTITY, self.settings, opening)
         self._promise(replace(self.promised, formatted=True))
         for _ in range(self.rng.randint(1, 3)):
             for _ in range(self.rng.randint(2, 6)):
@@ -132,7 +150,7 @@ class _Owner:
         self._step(None)
 
     def _restart(self) -> None:
-        recovered, values, places = bring_back(self.disk)
+        recovered, values, places = bring_back(self.disk, self.settings)
         self._journal = recovered.journal
         gone = {*self.ever.values} - {*values}
         # What it brought back is served from now on, acknowledged before or not.
@@ -142,7 +160,7 @@ class _Owner:
     def _step(self, ends_after: int | None) -> None:
         """Append and commit something; killed after so many disk operations, if any are told."""
         journal, rng = self.journal, self.rng
-        if journal.live and (len(journal.live) > _LIVE_MAX or rng.random() < 0.3):
+        if journal.live and (len(journal.live) > _LIVE_MAX or rng.random() < 0.4):
             self._release(rng.choice(journal.live))
         if journal.doubt and rng.random() < 0.3:
             journal.doubt_settled()
@@ -150,13 +168,14 @@ class _Owner:
             self._carry_out(journal.mark(), ends_after)
             return
         added = {}
-        for _ in range(rng.randint(1, 4)):
+        for _ in range(rng.randint(1, 3)):
             added |= self._append(rng.choice(_BODY_BYTES))
         if self._carry_out(journal.cut(), ends_after):
             self._promise(replace(self.promised, values={**self.promised.values, **added}))
 
     def _append(self, size: int) -> dict[int, Value]:
-        if self.journal.room(reserve=False) < size + 200:
+        journal, needed = self.journal, record_bytes(size)
+        if needed > min(journal.room(reserve=False), journal.record_bytes_max()):
             return {}
         offset, self.next_offset = self.next_offset, self.next_offset + 1
         flags, epoch, entry_id = offset % 7, 5, offset.to_bytes(16, "big")
@@ -164,7 +183,7 @@ class _Owner:
         value = (flags, epoch, entry_id, body)
         self.ever.note(offset, value)
         record = JournalRecord(DATA, flags, offset, epoch, entry_id, body)
-        self.places[offset] = self.journal.append(record)
+        self.places[offset] = journal.append(record)
         return {offset: value}
 
     def _release(self, serial: int) -> None:

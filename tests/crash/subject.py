@@ -85,6 +85,8 @@ class Subject(abc.ABC):
     name: str
     refusals: tuple[type[Exception], ...]
     """The documented errors of a folder that cannot be used."""
+    names_files = True
+    """Whether it tells which file is damaged; else only the offsets."""
 
     @abc.abstractmethod
     def record(self, seed: int) -> Trace:
