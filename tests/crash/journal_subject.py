@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from corfu.journal.execute import execute, execute_all
 from corfu.journal.format import (
+    CutFileError,
     ForeignFileError,
     JournalIdentity,
     JournalLostError,
@@ -79,7 +80,7 @@ class JournalSubject(Subject):
     """See `Subject`."""
 
     name = "journal"
-    refusals = (JournalLostError, ForeignFileError)
+    refusals = (JournalLostError, CutFileError, ForeignFileError)
 
     def __init__(self) -> None:
         self._settings = settings(0)
