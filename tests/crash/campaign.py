@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from corfu.ports import Sync, SyncFolder
 from tests.crash.platter import Platter
 from tests.crash.rot import Rot, Rotten, cuts, flips, sectors
 from tests.crash.subject import Ever, Promised, Subject, View, broken, hidden
@@ -28,13 +29,16 @@ DAMAGES = ("crash", "crash again", "flip", "sector", "cut")
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is looked at: most states at one point of a trace."""
+    """How much is looked at, at most, at one point of a trace."""
 
-    point: int = 1024
+    point: int = 2048
+    """Images of a crash: all of them if there are no more, else a sample."""
     again_every: int = 40
+    """Of so many images one is recovered while it crashes again."""
     again: int = 30
-    flips: int = 4096
-    sectors: int = 400
+    """Images at each step of such a recovery."""
+    rot: int = 4096
+    """Bad places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ class _Run:
         self._promised = Promised()
         self._promises = 0
         self._ever = Ever()
-        self._left = 0
+        self._left = self._point_max = self._rot_max = 0
         self._steps: list[Step] = []
 
     def go(self, states: int) -> None:
@@ -170,6 +174,11 @@ class _Run:
         tally.traces += 1
         tally.steps += len(trace.steps)
         tally.promises += trace.promises
+        # Spread over the whole trace: it is to end before the states do.
+        effort = self._effort
+        points = sum(not isinstance(step, Promises | Sync | SyncFolder) for step in trace.steps)
+        self._point_max = min(effort.point, max(64, 8 * states // points))
+        self._rot_max = min(effort.rot, max(32, 2 * states // trace.promises))
         platter = Platter()
         stale: Image = {}
         for position, step in enumerate(trace.steps):
@@ -193,7 +202,7 @@ class _Run:
     # Crashes.
 
     def _crash(self, platter: Platter, kind: str) -> None:
-        for image in platter.images(self._rng, self._effort.point):
+        for image in platter.images(self._rng, self._point_max):
             if self._left <= 0:
                 return
             if self._is_new(image, kind):
@@ -217,7 +226,7 @@ class _Run:
             return
         effort = self._effort
         chosen = self._rng.sample(
-            images := list(platter.images(self._rng, effort.point)),
+            images := list(platter.images(self._rng, self._point_max)),
             -(-len(images) // effort.again_every),
         )
         starts = [Platter(image) for image in chosen]
@@ -262,14 +271,13 @@ class _Run:
         if sound is None:
             self._report(f"before anything rots: {refusal}", ())
             return
-        rng, effort = self._rng, self._effort
         rotten: Iterator[Rotten]
         if self._damage == "flip":
-            rotten = flips(image, stale, rng, effort.flips)
+            rotten = flips(image, stale, self._rng, self._rot_max)
         elif self._damage == "sector":
-            rotten = sectors(image, rng, effort.sectors)
+            rotten = sectors(image, self._rng, self._rot_max)
         else:
-            rotten = cuts(image, rng, effort.sectors)
+            rotten = cuts(image, self._rng)
         for each in rotten:
             if self._left <= 0:
                 return

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from corfu import codec
@@ -20,6 +20,7 @@ from corfu.goals import Goal, GoalKind
 from corfu.messages import KINDS, Message
 from corfu.ports import WriteAt
 from corfu.sequencer.settings import SequencerSettings
+from corfu.storage_units.identity import IDENTITY_NAME
 from corfu.storage_units.process import UnitProcess
 from corfu.storage_units.settings import UnitSettings
 from corfu.tools.admin.goals import set_goal
@@ -70,8 +71,9 @@ class RecordedWorld(World):
 
     def _unit_host(self, number: int) -> Host:
         host = super()._unit_host(number)
-        disk = host.disk = RecordingDisk()
-        self.notes[host.address] = UnitNotes(disk, self.known)
+        disk = host.disk = _UnitDisk()
+        notes = self.notes[host.address] = UnitNotes(disk, self.known)
+        disk.before_identity = notes.leaves
         return host
 
     def _replica_host(self, number: int) -> Host:
@@ -85,16 +87,26 @@ class RecordedWorld(World):
         self.known.hear(message)
         notes = self.notes.get(source)
         if isinstance(notes, UnitNotes):
-            self._look_for_new_life(source, notes)
+            self._count_lives(source, notes)
         if notes is not None:
             notes.sent(message)
 
-    def _look_for_new_life(self, source: Address, notes: UnitNotes) -> None:
+    def _count_lives(self, source: Address, notes: UnitNotes) -> None:
         process = next(host.process for host in self.units if host.address == source)
         if isinstance(process, UnitProcess):
             lives = len(process.identity.earlier)
-            if lives > notes.lives:
-                notes.reborn(lives)
+            notes.lives = lives
+
+
+class _UnitDisk(RecordingDisk):
+    """Says when the identity is about to be replaced."""
+
+    before_identity: Callable[[], None] | None = None
+
+    def allocate(self, name: str, length: int) -> None:
+        if name == f"{IDENTITY_NAME}.tmp" and self.before_identity is not None:
+            self.before_identity()
+        super().allocate(name, length)
 
 
 class _Network(SimNetwork):
@@ -130,9 +142,7 @@ def recording(seed: int) -> Recording:
     world = RecordedWorld(seed)
     world.loop.run(_troubles(world))
     world.known.conclude(2)
-    done = Recording(
-        unit_settings=world.unit_settings, replica_settings=world.replica_settings
-    )
+    done = Recording(unit_settings=world.unit_settings, replica_settings=world.replica_settings)
     for host in [*world.units, *world.replicas, *world.joining]:
         assert isinstance(host.disk, RecordingDisk)
         is_unit = host in world.units

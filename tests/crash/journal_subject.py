@@ -168,7 +168,7 @@ class _Owner:
         if rng.random() < 0.25 and journal.mark_wanted:
             self._carry_out(journal.mark(), ends_after)
             return
-        added = {}
+        added: dict[int, Value] = {}
         for _ in range(rng.randint(1, 3)):
             added |= self._append(rng.choice(_BODY_BYTES))
         if self._carry_out(journal.cut(), ends_after):

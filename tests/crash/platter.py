@@ -13,6 +13,7 @@ The rules, those of `tools/sim/disk.py` without its dice:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -189,7 +190,7 @@ class Platter:
         for _ in range(limit - 2 * len(axes)):
             each = axes[-1] if rng.random() < 0.7 else rng.choice(axes)
             share = rng.choice((0.1, 0.5, 0.5, 0.5, 0.9))
-            yield each.picked(lambda count, share=share: _pick(rng, count, share))
+            yield each.picked(functools.partial(_pick, rng, share))
 
     def _name_variants(self, rng: random.Random) -> Iterator[_Names]:
         changes = list(zip(self._changes, self._created, strict=True))
@@ -269,7 +270,7 @@ class _Axes:
         return image
 
 
-def _pick(rng: random.Random, count: int, share: float) -> int:
+def _pick(rng: random.Random, share: float, count: int) -> int:
     """Return 0, what survives, with a probability; else one of the others."""
     return 0 if count == 1 or rng.random() < share else rng.randrange(1, count)
 

@@ -73,13 +73,18 @@ class UnitSubject(Subject):
             "layout": (int(installed),),
             "lives": (len(identity.earlier),),
         }
+        damaged, torn = list(unreadable), []
+        for line in suspicion.told:
+            # A new incarnation cannot use the index files of an earlier one: nothing is damaged.
+            foreign = line.startswith("index-") and bool(identity.earlier)
+            (torn if foreign or " is torn at " in line else damaged).append(line)
         return View(
             values,
             marks,
             frozenset(suspected),
             suspicion.unknown,
-            tuple([line for line in suspicion.told if " is torn at " not in line] + unreadable),
-            tuple(line for line in suspicion.told if " is torn at " in line),
+            tuple(damaged),
+            tuple(torn),
         )
 
 

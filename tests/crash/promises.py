@@ -1,4 +1,4 @@
-"""Reads promises out of messages: what each says is durable at the unit or replica that sends it."""
+"""Reads promises out of messages: what each says is durable at the machine that sends it."""
 
 from __future__ import annotations
 
@@ -131,9 +131,8 @@ class UnitNotes(_Notes):
     lives = 0
     """How many incarnations left before the current one."""
 
-    def reborn(self, lives: int) -> None:
-        """A new incarnation begins: what the old one held is a hint at most."""
-        self.lives = lives
+    def leaves(self) -> None:
+        """The identity is about to change: what the old incarnation held is a hint from now on."""
         self.promised = replace(self.promised, values={})
         self.disk.promise(self.promised)
 

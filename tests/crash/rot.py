@@ -77,7 +77,7 @@ def sectors(image: Image, rng: random.Random, limit: int) -> Iterator[Rotten]:
         (name, at) for name, data in sorted(image.items()) for at in range(0, len(data), SECTOR)
     ]
     written = [(name, at) for name, at in places if any(image[name][at : at + SECTOR])]
-    for name, at in written:
+    for name, at in written if len(written) <= limit else rng.sample(written, limit):
         yield _overwritten(Rot.ZEROED, image, name, at, bytes(SECTOR))
     pairs = [(to, source) for to in places for source in sources if to != source]
     if len(pairs) > limit:
@@ -88,14 +88,14 @@ def sectors(image: Image, rng: random.Random, limit: int) -> Iterator[Rotten]:
             yield _overwritten(Rot.MISDIRECTED, image, name, at, data)
 
 
-def cuts(image: Image, rng: random.Random, limit: int) -> Iterator[Rotten]:
+def cuts(image: Image, rng: random.Random) -> Iterator[Rotten]:
     """Yield images with one file cut short, as a bad repair of a file system leaves it."""
     for name, data in sorted(image.items()):
         if kind_of(name) == "spare" or not data:
             continue
         lengths = {0, len(data) - 1, *range(0, len(data), SECTOR)}
         lengths |= {rng.randrange(len(data)) for _ in range(8)}
-        for length in sorted(lengths)[:limit]:
+        for length in sorted(lengths):
             yield Rotten(Rot.CUT, name, length, {**image, name: data[:length]})
 
 

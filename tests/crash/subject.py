@@ -85,6 +85,8 @@ class Subject(abc.ABC):
     name: str
     refusals: tuple[type[Exception], ...]
     """The documented errors of a folder that cannot be used."""
+    trim_may_be_forgotten = False
+    """A trim mark that rots away is gone without a word: what was trimmed can be read again."""
     names_files = True
     """Whether it tells which file is damaged; else only the offsets."""
 
@@ -139,6 +141,8 @@ def hidden(subject: Subject, found: View, promised: Promised, ever: Ever) -> Ite
         elif here is None and offset not in found.suspected and not found.unknown:
             yield f"acknowledged value at {offset} is lost, and nobody says so"
     for name, mark in promised.marks.items():
+        if name == TRIMMED and subject.trim_may_be_forgotten:
+            continue
         if found.marks.get(name, mark[:0]) < mark and not found.complaints:
             yield f"{name} went back from {mark} to {found.marks.get(name)}, and nobody says so"
 
