@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from corfu.ports import Sync, SyncFolder
-from tests.crash.platter import Platter
+from corfu.ports import Sync, SyncFolder, WriteAt
+from tests.crash.platter import SECTOR, Platter
 from tests.crash.rot import Rot, Rotten, cuts, flips, sectors
 from tests.crash.subject import Ever, Promised, Subject, View, broken, hidden
 from tests.crash.trace import (
@@ -17,7 +18,6 @@ from tests.crash.trace import (
     PowerCut,
     Promises,
     Step,
-    Trace,
     differences,
     kind_of,
     touched,
@@ -118,6 +118,7 @@ class Campaign:
         self._damage = damage
         self._effort = effort
         self._only = only
+        self._seen: dict[int, tuple[int, int]] = {}
         self.tally = Tally()
 
     def run(
@@ -126,9 +127,10 @@ class Campaign:
         """Record the traces of `seed` and the seeds after it until so many states were seen."""
         while self.tally.total < states and len(self.tally.problems) < PROBLEMS_MAX:
             before = self.tally.total
-            _Run(self._subject, self._damage, self._effort, seed, self.tally, self._only).go(
-                states - before
+            run = _Run(
+                self._subject, self._damage, self._effort, seed, self.tally, self._only, self._seen
             )
+            run.go(states - before)
             progress(self.tally.total)
             seed += 1
             if self._only is not None:
@@ -147,6 +149,7 @@ class _Run:
         seed: int,
         tally: Tally,
         only: int | None,
+        seen: dict[int, tuple[int, int]],
     ) -> None:
         self._subject = subject
         self._damage = damage
@@ -155,8 +158,8 @@ class _Run:
         self._tally = tally
         self._only = only
         self._rng = random.Random(f"{subject.name}-{damage}-{seed}")
-        self._seen: dict[int, int] = {}
-        """Hash of each image that was judged -> the promises it was held to."""
+        self._seen = seen
+        """Hash of each image that was judged -> the seed and the promises it was held to."""
         self._number = 0
         self._position = 0
         self._promised = Promised()
@@ -282,16 +285,16 @@ class _Run:
             if self._left <= 0:
                 return
             if self._is_new(each.image, kind_of(each.file)):
-                self._judge_rot(each, sound, image)
+                self._judge_rot(each, sound)
 
-    def _judge_rot(self, rotten: Rotten, sound: View, image: Image) -> None:
+    def _judge_rot(self, rotten: Rotten, sound: View) -> None:
         tally = self._tally
         found, refusal = self._recovered(ImageDisk(rotten.image))
         if found is None:
             assert refusal is not None
             if refusal.startswith("!"):
                 self._report(f"{rotten}: {refusal}", ())
-            elif not _names(refusal, rotten.file):
+            elif not _names(refusal, rotten):
                 self._report(f"{rotten}: refused without naming the file: {refusal}", ())
             tally.detected += 1
             return
@@ -299,37 +302,35 @@ class _Run:
             tally.harmless += 1
             return
         texts = list(hidden(self._subject, found, self._promised, self._ever))
-        if texts and rotten.rot is not Rot.FLIP and self._is_last_write(rotten, image):
+        new = [line for line in found.complaints if line not in sound.complaints]
+        told = " ".join(found.complaints)
+        if not texts and (found.values, found.marks) == (sound.values, sound.marks) and not new:
+            tally.harmless += 1
+            return
+        if not texts and not self._subject.excused(found) and self._subject.names_files:
+            texts = [] if _names(told, rotten) else ["found, and the file not named"]
+        if texts and rotten.rot is not Rot.FLIP and self._is_last_write(rotten):
             tally.beyond += 1
             return
         for text in texts:
             self._report(f"{rotten}: {text}", found.complaints)
-        if not texts and (found.values, found.marks) == (sound.values, sound.marks):
-            # Nothing is lost; that somebody complains all the same is no harm.
-            new = [line for line in found.complaints if line not in sound.complaints]
-            if not new:
-                tally.harmless += 1
-                return
-        named = _names(" ".join(found.complaints), rotten.file) or not self._subject.names_files
-        if not texts and not named and not self._subject.excused(found):
-            self._report(f"{rotten}: found, and the file not named", found.complaints)
         tally.detected += 1
 
-    def _is_last_write(self, rotten: Rotten, image: Image) -> bool:
-        """Tell whether the damage is in what the process wrote last, and marked by nothing since.
+    def _is_last_write(self, rotten: Rotten) -> bool:
+        """Tell whether the damage took the head of what the process wrote last, unmarked yet.
 
-        A disk that lost the whole of its last write without a word looks like one that never
-        got it: no format on the same disk can tell. The next batch, or the mark that an idle
-        process writes, ends that.
+        A disk that lost the first sector of its last write without a word looks like one that
+        never got it: no format on the same disk can tell. The next batch, or the mark that an
+        idle process writes, ends that.
         """
-        platter = Platter()
-        last: Step | None = None
-        for step in self._steps[: self._position + 1]:
-            if kind_of(touched(step)) == "journal" and hasattr(step, "data"):
-                last = step
-            platter.apply(step)
-        start = getattr(last, "position", 0)
-        return touched(last) == rotten.file and rotten.start >= start if last else False
+        last = next(
+            step
+            for step in reversed(self._steps[: self._position])
+            if isinstance(step, WriteAt) and kind_of(step.name) == "journal"
+        )
+        # A new file begins with a sector for its own header.
+        heads = {last.position, last.position or SECTOR}
+        return last.name == rotten.file and rotten.start in heads
 
     # Inside.
 
@@ -337,9 +338,10 @@ class _Run:
         """Tell whether the image must be judged: it is new, or more was promised since."""
         key = hash(tuple(sorted(image.items())))
         held = self._seen.get(key)
-        if held == self._promises:
+        now = (self._seed, self._promises)
+        if held == now:
             return False
-        self._seen[key] = self._promises
+        self._seen[key] = now
         self._number += 1
         if held is None:
             self._tally.states[kind, self._damage] += 1
@@ -371,14 +373,14 @@ class _Run:
             )
 
 
-def _names(text: str, file: str) -> bool:
-    # Where nothing at all is left of the journal, no file of it is worse than the others.
-    return file in text or (kind_of(file) == "journal" and "no journal file counts" in text)
+def _names(text: str, rotten: Rotten) -> bool:
+    """Tell whether a text names the file, and of a journal file the place."""
+    kind = kind_of(rotten.file)
+    if kind == "journal" and "no journal file counts" in text:
+        # Where nothing at all is left of the journal, no file of it is worse than the others.
+        return True
+    # Other files are used whole or not at all.
+    return rotten.file in text and (kind != "journal" or bool(_PLACE.search(text)))
 
 
-def replayed(trace: Trace, position: int) -> Image:
-    """Return what the cache held after a step of a trace."""
-    platter = Platter()
-    for step in trace.steps[: position + 1]:
-        platter.apply(step)
-    return platter.cached()
+_PLACE = re.compile(r"(?:byte|at) \d+")

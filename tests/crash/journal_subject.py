@@ -30,7 +30,6 @@ from corfu.types import ClusterId, Incarnation
 from tests.crash.subject import Ever, Promised, Subject, Value, View
 from tests.crash.trace import RecordingDisk, Trace
 
-IDENTITY = JournalIdentity(ClusterId(b"cluster1"), 1, 7, Incarnation(b"incarnation-0001"))
 DATA, STATE = 1, 2
 _FILE_BYTES = (4096, 8192)
 """Short files roll and are recycled often; in longer ones a batch has more sectors to lose."""
@@ -46,13 +45,18 @@ def settings(seed: int) -> JournalSettings:
     return JournalSettings(file_bytes=size, spares_wanted=2, offset_kinds=frozenset({DATA}))
 
 
+def identity(seed: int) -> JournalIdentity:
+    """Return whose journal it is; another one for each seed, so that no two images are equal."""
+    return JournalIdentity(ClusterId(b"cluster1"), 1, 7, Incarnation(b"%016x" % seed))
+
+
 def opening() -> list[JournalRecord]:
     """Return an owner's small state."""
     return [JournalRecord(STATE, 0, 0, 0, bytes(16), b"small state")]
 
 
 def bring_back(
-    disk: Disk, sizes: JournalSettings
+    disk: Disk, own: JournalIdentity, sizes: JournalSettings
 ) -> tuple[Recovered, dict[int, Value], dict[int, Place]]:
     """Recover; returns what came back, and where it lies."""
     values: dict[int, Value] = {}
@@ -68,7 +72,7 @@ def bring_back(
         values[header.offset] = (header.flags, header.epoch, header.entry_id, body)
         places[header.offset] = place
 
-    recovered = recover(disk, IDENTITY, sizes, replay=replay, opening=opening)
+    recovered = recover(disk, own, sizes, replay=replay, opening=opening)
     return recovered, values, places
 
 
@@ -83,19 +87,19 @@ class JournalSubject(Subject):
     refusals = (JournalLostError, CutFileError, ForeignFileError)
 
     def __init__(self) -> None:
-        self._settings = settings(0)
+        self._settings, self._identity = settings(0), identity(0)
 
     def record(self, seed: int) -> Trace:
         """See `Subject`."""
-        self._settings = settings(seed)
-        owner = _Owner(random.Random(f"journal-{seed}"), self._settings)
+        self._settings, self._identity = settings(seed), identity(seed)
+        owner = _Owner(random.Random(f"journal-{seed}"), self._identity, self._settings)
         owner.live()
         owner.disk.trace.ever = owner.ever
         return owner.disk.trace
 
     def recover(self, disk: Disk) -> View:
         """See `Subject`."""
-        recovered, values, places = bring_back(disk, self._settings)
+        recovered, values, places = bring_back(disk, self._identity, self._settings)
         journal = recovered.journal
         for offset, place in itertools.islice(reversed(places.items()), _READ_BACK):
             record = journal.parse(place, disk.read(*journal.locate(place)))
@@ -121,6 +125,7 @@ class _Owner:
     """Appends, commits and releases at random, and notes what it may count on."""
 
     rng: random.Random
+    identity: JournalIdentity
     settings: JournalSettings
     disk: RecordingDisk = field(default_factory=RecordingDisk)
     ever: Ever = field(default_factory=Ever)
@@ -135,7 +140,7 @@ class _Owner:
         return self._journal
 
     def live(self) -> None:
-        self._journal = create(self.disk, IDENTITY, self.settings, opening)
+        self._journal = create(self.disk, self.identity, self.settings, opening)
         self._promise(replace(self.promised, formatted=True))
         for _ in range(self.rng.randint(1, 3)):
             for _ in range(self.rng.randint(2, 6)):
@@ -151,7 +156,7 @@ class _Owner:
         self._step(None)
 
     def _restart(self) -> None:
-        recovered, values, places = bring_back(self.disk, self.settings)
+        recovered, values, places = bring_back(self.disk, self.identity, self.settings)
         self._journal = recovered.journal
         gone = {*self.ever.values} - {*values}
         # What it brought back is served from now on, acknowledged before or not.

@@ -33,15 +33,15 @@ from tests.crash.trace import RecordingDisk, Trace
 
 SETTINGS = JournalSettings(file_bytes=8192, spares_wanted=2)
 _RECORD_BYTES = (0, 10, 200, 900, 2500)
-_INCARNATION = bytes(range(16))
 
 
-def _entropy(count: int) -> bytes:
-    return _INCARNATION[:count]
+def _incarnation(seed: int) -> bytes:
+    """Return another one for each seed, so that no two images are equal."""
+    return b"%016x" % seed
 
 
-def _bring_back(disk: Disk) -> tuple[LocalStore, View]:
-    store = open_store(disk, "folder", SETTINGS, _entropy)
+def _bring_back(disk: Disk, seed: int) -> tuple[LocalStore, View]:
+    store = open_store(disk, "folder", SETTINGS, lambda count: _incarnation(seed)[:count])
     values: dict[int, Value] = {}
     lost: set[int] = set()
     for number in range(store.trim_mark, store.next):
@@ -66,28 +66,32 @@ class LocalSubject(Subject):
     # Nobody else knows the mark, and a bad record that cannot be named may have been any.
     trim_may_be_forgotten = True
 
+    def __init__(self) -> None:
+        self._seed = 0
+
     def record(self, seed: int) -> Trace:
         """See `Subject`."""
+        self._seed = seed
         recorder = _Recorder(seed)
         loop = recorder.loop
         loop.run(recorder.live())
         loop.close()
         trace = recorder.disk.trace
-        trace.ever = _ever(trace)
+        trace.ever = _ever(trace, _incarnation(seed))
         return trace
 
     def recover(self, disk: Disk) -> View:
         """See `Subject`."""
-        return _bring_back(disk)[1]
+        return _bring_back(disk, self._seed)[1]
 
 
-def _ever(trace: Trace) -> Ever:
+def _ever(trace: Trace, incarnation: bytes) -> Ever:
     """Return all that was written, read out of the very bytes that went to the disk."""
     ever = Ever()
     ever.note_mark(TRIMMED, (-1,))
     ever.note_mark("next", (0,))
     for step in trace.steps:
-        for header, body in _records_in(step) if isinstance(step, WriteAt) else ():
+        for header, body in _records_in(step, incarnation) if isinstance(step, WriteAt) else ():
             if header.kind == KIND_ENTRY:
                 ever.note(header.offset, decode_entry(body).records)
             elif header.kind == KIND_STATE:
@@ -98,12 +102,12 @@ def _ever(trace: Trace) -> Ever:
     return ever
 
 
-def _records_in(step: WriteAt) -> Iterator[tuple[RecordHeader, bytes]]:
+def _records_in(step: WriteAt, incarnation: bytes) -> Iterator[tuple[RecordHeader, bytes]]:
     serial = journal_serial(step.name)
     if serial is None:
         return
     view = memoryview(step.data)
-    seeds = [file_seed(_INCARNATION, serial, origin) for origin in Origin]
+    seeds = [file_seed(incarnation, serial, origin) for origin in Origin]
     at = step.data.find(RECORD_MAGIC)
     while at >= 0:
         for seed in seeds:
@@ -119,6 +123,7 @@ class _Recorder:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"local-{seed}")
+        self._seed = seed
         self.loop = VirtualLoop()
         self.disk = RecordingDisk()
         self._promised = Promised()
@@ -140,7 +145,7 @@ class _Recorder:
                 self.disk.power_cut(rng)
 
     def _open(self) -> SimDiskWorker:
-        store, found = _bring_back(self.disk)
+        store, found = _bring_back(self.disk, self._seed)
         # All of it can be read from now on, and what is lost stays lost.
         self._promise(
             replace(

@@ -59,7 +59,7 @@ class UnitSubject(Subject):
                         # In a file that an index file stands for: it is not read at the start,
                         # and whoever asks is answered DAMAGED, as a scrub would find out, too.
                         suspected.add(number)
-                        unreadable.append(f"damaged at byte, {error}")
+                        unreadable.append(f"read: {error}")
                 case State.JUNK:
                     values[number] = JUNK
                 case State.DAMAGED | State.LOST:
@@ -73,7 +73,7 @@ class UnitSubject(Subject):
             "layout": (int(installed),),
             "lives": (len(identity.earlier),),
         }
-        damaged, torn = list(unreadable), []
+        damaged, torn = list(unreadable), list[str]()
         for line in suspicion.told:
             # A new incarnation cannot use the index files of an earlier one: nothing is damaged.
             foreign = line.startswith("index-") and bool(identity.earlier)

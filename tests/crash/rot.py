@@ -42,10 +42,11 @@ def flips(image: Image, before: Image, rng: random.Random, limit: int) -> Iterat
 
     Spares are left out: nothing in them is ever read.
     """
-    fresh: list[tuple[str, int]] = []
-    used: list[tuple[str, int]] = []
+    fresh: dict[str, list[tuple[str, int]]] = {}
+    used: dict[str, list[tuple[str, int]]] = {}
     for name, data in sorted(image.items()):
-        if kind_of(name) == "spare":
+        kind = kind_of(name)
+        if kind == "spare":
             continue
         old = before.get(name, b"").ljust(len(data), b"\0")
         for at in range(0, len(data), SECTOR):
@@ -53,16 +54,24 @@ def flips(image: Image, before: Image, rng: random.Random, limit: int) -> Iterat
             if not any(part):
                 continue
             place = fresh if part != old[at : at + SECTOR] else used
-            place += [(name, byte) for byte in range(at, at + len(part))]
-    bits = [(name, byte, bit) for name, byte in fresh for bit in range(8)]
-    if len(bits) > limit:
-        bits = rng.sample(bits, limit)
-    elif used:
-        bits += [(*rng.choice(used), rng.randrange(8)) for _ in range((limit - len(bits)) // 4)]
+            place.setdefault(kind, []).extend((name, byte) for byte in range(at, at + len(part)))
+    # The small files have their share, however long the journal is.
+    journal = [(*place, bit) for place in fresh.pop("journal", []) for bit in range(8)]
+    others = [(*place, bit) for places in fresh.values() for place in places for bit in range(8)]
+    bits = _some(rng, others, limit // 2)
+    bits += _some(rng, journal, limit - len(bits))
+    for _ in range((limit - len(bits)) // 4 if used else 0):
+        bits.append((*rng.choice(used[rng.choice(sorted(used))]), rng.randrange(8)))
     for name, byte, bit in bits:
         data = image[name]
         bad = data[:byte] + bytes((data[byte] ^ 1 << bit,)) + data[byte + 1 :]
         yield Rotten(Rot.FLIP, name, byte, {**image, name: bad})
+
+
+def _some(
+    rng: random.Random, bits: list[tuple[str, int, int]], limit: int
+) -> list[tuple[str, int, int]]:
+    return list(bits) if len(bits) <= limit else rng.sample(bits, limit)
 
 
 def sectors(image: Image, rng: random.Random, limit: int) -> Iterator[Rotten]:
