@@ -118,7 +118,7 @@ class Campaign:
         self._damage = damage
         self._effort = effort
         self._only = only
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._seen: dict[int, int] = {}
         self.tally = Tally()
 
     def run(
@@ -149,7 +149,7 @@ class _Run:
         seed: int,
         tally: Tally,
         only: int | None,
-        seen: dict[int, tuple[int, int]],
+        seen: dict[int, int],
     ) -> None:
         self._subject = subject
         self._damage = damage
@@ -180,8 +180,10 @@ class _Run:
         # Spread over the whole trace: it is to end before the states do.
         effort = self._effort
         points = sum(not isinstance(step, Promises | Sync | SyncFolder) for step in trace.steps)
-        self._point_max = min(effort.point, max(64, 8 * states // points))
-        self._rot_max = min(effort.rot, max(32, 2 * states // trace.promises))
+        self._point_max = min(effort.point, max(64, 8 * states // max(1, points)))
+        self._rot_max = min(effort.rot, max(32, 2 * states // max(1, trace.promises)))
+        if trace.failure is not None:
+            self._report(f"while it was recorded: {trace.failure}", ())
         platter = Platter()
         stale: Image = {}
         for position, step in enumerate(trace.steps):
@@ -338,7 +340,8 @@ class _Run:
         """Tell whether the image must be judged: it is new, or more was promised since."""
         key = hash(tuple(sorted(image.items())))
         held = self._seen.get(key)
-        now = (self._seed, self._promises)
+        # One number, and no pair: the collector need not look at hundreds of thousands of them.
+        now = self._seed << 20 | self._promises
         if held == now:
             return False
         self._seen[key] = now

@@ -140,13 +140,18 @@ class Recording:
 def recording(seed: int) -> Recording:
     """Run a cluster through its troubles, and return what its machines wrote down."""
     world = RecordedWorld(seed)
-    world.loop.run(_troubles(world))
+    failure: str | None = None
+    try:
+        world.loop.run(_troubles(world))
+    except Exception as error:  # noqa: BLE001 - a finding: no fault explains it
+        failure = f"{type(error).__name__}: {error}"
     world.known.conclude(2)
     done = Recording(unit_settings=world.unit_settings, replica_settings=world.replica_settings)
     for host in [*world.units, *world.replicas, *world.joining]:
         assert isinstance(host.disk, RecordingDisk)
         is_unit = host in world.units
         trace = host.disk.trace
+        trace.failure = failure
         trace.ever = world.known.units if is_unit else world.known.replicas
         for step in trace.steps:
             if isinstance(step, WriteAt) and step.name == "snapshot.tmp":

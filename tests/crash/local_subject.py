@@ -73,10 +73,12 @@ class LocalSubject(Subject):
         """See `Subject`."""
         self._seed = seed
         recorder = _Recorder(seed)
-        loop = recorder.loop
-        loop.run(recorder.live())
+        loop, trace = recorder.loop, recorder.disk.trace
+        try:
+            loop.run(recorder.live())
+        except Exception as error:  # noqa: BLE001 - a finding: no fault explains it
+            trace.failure = f"{type(error).__name__}: {error}"
         loop.close()
-        trace = recorder.disk.trace
         trace.ever = _ever(trace, _incarnation(seed))
         return trace
 

@@ -33,10 +33,14 @@ Step = DiskOperation | PowerCut | Promises
 
 @dataclass(slots=True)
 class Trace:
-    """Steps in order. `ever` is what the subject wants to know of the whole recording."""
+    """Steps in order. `ever` is what the subject wants to know of the whole recording.
+
+    `failure`: the recorded process ended itself, and why; no fault was injected that explains it.
+    """
 
     steps: list[Step] = field(default_factory=list)
     ever: object = None
+    failure: str | None = None
 
     @property
     def promises(self) -> int:
