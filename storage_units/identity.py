@@ -105,7 +105,8 @@ def read_identity(disk: Disk) -> UnitIdentity:
     _, version, digest = _HEADER.unpack_from(data)
     if version != FORMAT_VERSION:
         raise FolderError(
-            f"the folder has format version {version}; this program knows {FORMAT_VERSION}"
+            f"{IDENTITY_NAME}: byte 8 on: format version {version}; this program knows "
+            f"{FORMAT_VERSION}"
         )
     body = data[_HEADER.size :]
     if digest != xxh3_64_intdigest(body):

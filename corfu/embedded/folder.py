@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import xxhash
 
-from corfu.embedded.store import LocalStore, Replayer
+from corfu.embedded.store import KIND_STATE, LocalStore, Replayer
 from corfu.errors import CorruptionError, UsageError
 from corfu.journal.execute import execute_all
 from corfu.journal.files import replace_file
@@ -21,7 +21,7 @@ from corfu.journal.format import (
     journal_serial,
     spare_number,
 )
-from corfu.journal.recovery import create, recover
+from corfu.journal.recovery import allocate_spares, create, recover
 from corfu.ports import Disk
 from corfu.types import ClusterId, Incarnation
 
@@ -93,16 +93,23 @@ def _recover(disk: Disk, settings: JournalSettings, identity: JournalIdentity) -
     used = replayer.opening
     recovered = recover(disk, identity, settings, replay=replayer.replay, opening=lambda: used())
     named = [damage.header for damage in recovered.damage if damage.header is not None]
+    # A bad state record is as one that cannot be named: it may have been the only one to tell of
+    # offsets that were called lost, and those are never given again.
     unnamed = [
         (journal_serial(damage.file) or 0, damage.position)
         for damage in recovered.damage
-        if damage.header is None
+        if damage.header is None or damage.header.kind == KIND_STATE
     ]
+    doubt = recovered.doubt
+    unknown = doubt.unknown or any(header.kind == KIND_STATE for header in doubt.named)
     # A chain of one: nobody else can tell whether what is in doubt was acknowledged. So it is
     # called lost, never unwritten.
-    replayer.take_damage([*named, *recovered.doubt.named], unnamed, unknown=recovered.doubt.unknown)
+    replayer.take_damage([*named, *doubt.named], unnamed, unknown=unknown)
     # Later journal files begin with the store's state, no longer with the replayer's.
     used = store.opening
+    if not store.has_state_room(recovered.journal):
+        # What was written again took the last spare, and a crash the others.
+        allocate_spares(disk, recovered.journal)
     store.resume(recovered, replayer)
     execute_all(disk, store.journal.cut())
     store.journal.committed()

@@ -184,6 +184,11 @@ class LocalStore:
         if recovered.doubt:
             self.journal.doubt_settled()
 
+    @staticmethod
+    def has_state_room(journal: Journal) -> bool:
+        """Tell whether the small state can be appended to a journal as it is."""
+        return journal.room(reserve=True) >= record_bytes(_STATE.size)
+
     def opening(self) -> list[JournalRecord]:
         """Return the small state that every journal file begins with."""
         return [_state_record(self.trim_mark, self.next, self._reserved)]

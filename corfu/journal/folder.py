@@ -5,12 +5,15 @@ Works a `Disk` directly, for recovery.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from corfu.journal.files import LiveFile
 from corfu.journal.format import (
+    FILE_BYTES_MIN,
     RECORD_HEADER_BYTES,
     SECTOR_BYTES,
+    CutFileError,
     ForeignFileError,
     JournalIdentity,
     JournalSettings,
@@ -99,8 +102,12 @@ class JournalFolder:
         A newer file in which nothing verifies was being begun: no sync of it ever ended, so
         nothing in it was acknowledged. A file of a recovery counts only if that recovery wrote
         its last record: it holds nothing but copies, and what it copied is still there.
+
+        Raises:
+            CutFileError: That file, or a newer one, lacks its end.
         """
         for serial in sorted(self.files, reverse=True):
+            self._refuse_cut(serial)
             file = self.open(serial)
             if file is None:
                 continue
@@ -143,6 +150,23 @@ class JournalFolder:
         if writer is None:
             return None
         return LiveFile(None, file_seed(writer[0], serial, writer[1]), self.disk.size(name))
+
+    def _refuse_cut(self, serial: int) -> None:
+        """Refuse one of the newest files that is shorter than it was made.
+
+        A file has all its length, synced, before it gets its name, and keeps it: no crash takes
+        the end away. What stood there may have been acknowledged, and without it the rest looks
+        whole: its batches seem to end earlier. The end of an older file is known; it is damage.
+        """
+        name = self.files[serial]
+        length = self.disk.size(name)
+        made = FILE_BYTES_MIN
+        with contextlib.suppress(OSError):
+            # The header that a recycled file still has tells its length as well.
+            header = decode_file_header(name, self.disk.read(name, 0, SECTOR_BYTES))
+            made = FILE_BYTES_MIN if header is None else header.file_bytes
+        if length < made:
+            raise CutFileError(name, length, made)
 
     def _writer(self, name: str, serial: int, sector: bytes) -> tuple[Incarnation, Origin] | None:
         header = decode_file_header(name, sector)

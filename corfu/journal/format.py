@@ -24,6 +24,9 @@ from corfu.types import ClusterId, Incarnation
 SECTOR_BYTES = 512
 """What a disk writes atomically, at the least; batches start at a multiple of it."""
 
+FILE_BYTES_MIN = 4096
+"""No journal file is shorter."""
+
 FORMAT_VERSION = 1
 
 KIND_OWN_MIN = 0xF0
@@ -74,6 +77,14 @@ class JournalLostError(JournalError):
     """No journal file counts although the folder was formatted."""
 
 
+class CutFileError(JournalError):
+    """The newest journal file is shorter than it was made: what it held last is gone."""
+
+    def __init__(self, file: str, length: int, made: int) -> None:
+        super().__init__(f"{file}: cut short at byte {length}, it was made with at least {made}")
+        self.file = file
+
+
 class JournalFullError(JournalError):
     """A record needs a new journal file and there is no spare; nothing was appended."""
 
@@ -118,7 +129,7 @@ class JournalSettings:
     offset_kinds: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.file_bytes % SECTOR_BYTES or not 4096 <= self.file_bytes < 2**32:
+        if self.file_bytes % SECTOR_BYTES or not FILE_BYTES_MIN <= self.file_bytes < 2**32:
             raise ValueError(f"file_bytes must be whole sectors in [4096, 2**32): {self}")
         if self.spares_wanted < 1:
             raise ValueError(f"spares_wanted must be at least 1: {self}")

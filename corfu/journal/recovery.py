@@ -166,6 +166,7 @@ def recover(
 
     Raises:
         JournalLostError: No journal file counts.
+        CutFileError: The newest journal file lacks its end; nothing that counts was changed.
         ForeignFileError: A file belongs to another cluster, owner or unknown incarnation.
         OSError: From the disk; recover again, in a new process.
     """
@@ -221,6 +222,11 @@ class _Recovery:
         # below may have been released by a record that is in the page cache only.
         above = [serial for serial in self._folder.files if base.serial < serial < highest]
         self._folder.spares += self._folder.free(above)
+        # One that was being allocated when the process was killed may have its length in the page
+        # cache only. Rule "a file has all its length, synced, before it gets its name": a journal
+        # file that is shorter is then known to have lost its end.
+        for spare in self._folder.spares:
+            self._disk.sync(spare)
         journal = self._write_again(base, pieces[-1], highest)
         dead = [serial for serial in self._folder.files if serial not in self._live]
         spares = self._folder.free(dead)

@@ -9,6 +9,7 @@ import pytest
 
 from corfu.journal.execute import execute
 from corfu.journal.format import (
+    CutFileError,
     ForeignFileError,
     JournalIdentity,
     JournalLostError,
@@ -428,8 +429,9 @@ def test_release_that_is_in_the_page_cache_only_frees_nothing_before_it_is_writt
     # Killed between the write and the sync of the state record that frees the file. An unused
     # file above makes recovery tidy up before it writes.
     execute(folder.disk, journal.cut()[0])
-    folder.disk.write(journal_name(journal.serial + 1), 0, bytes(4096))
-    folder.disk.write(journal_name(journal.serial + 2), 0, bytes(4096))
+    for unused in (journal.serial + 1, journal.serial + 2):
+        folder.disk.write(journal_name(unused), 0, bytes(4096))
+        folder.disk.sync(journal_name(unused))
     for crash_in in range(20):
         for seed in range(4):
             twin = Folder(folder.disk.twin())
@@ -442,3 +444,48 @@ def test_release_that_is_in_the_page_cache_only_frees_nothing_before_it_is_writt
             back = twin.recover()
             assert back.recovered.missing == ()
             assert set(back.records) <= set(range(count))
+
+
+@pytest.mark.parametrize("length", [0, 208, 512, 1024, 2048, 4095])
+def test_newest_file_cut_short_is_refused_and_nothing_changed(length: int) -> None:
+    """No crash does that: a file has its length before it gets its name. So it was all there."""
+    folder = Folder()
+    journal = folder.create()
+    end = fill(folder, journal, 2)
+    folder.commit(journal, data_record(end, 40))
+    name = journal_name(journal.serial)
+    folder.disk.truncate(name, length)
+    before = folder.disk.changes
+    with pytest.raises(CutFileError, match=f"{name}: cut short at byte {length}"):
+        folder.recover()
+    assert folder.disk.changes == before
+
+
+def test_spare_that_a_kill_left_in_the_page_cache_has_its_length_before_it_has_a_name() -> None:
+    folder = Folder()
+    journal = folder.create()
+    folder.spare(journal)
+    folder.commit(journal, data_record(0, 40))
+    # Killed between the allocation of a spare and its sync; the restart takes it for the last one.
+    for name in folder.disk.names():
+        if name.startswith("spare-"):
+            folder.disk.remove(name)
+    folder.disk.sync_folder()
+    folder.disk.allocate("spare-8000000000000009", 4096)
+    for crash_in in range(12):
+        for seed in range(6):
+            twin = Folder(folder.disk.twin())
+            twin.disk.crash_in = crash_in
+            with contextlib.suppress(Crash):
+                twin.recover()
+            twin.disk.crash_in = None
+            twin.disk.power_cut(random.Random(seed))
+            assert set(twin.recover().records) == {0}
+
+
+def test_newest_file_of_another_setting_is_not_called_cut_short() -> None:
+    folder = Folder()
+    journal = folder.create()
+    folder.commit(journal, data_record(0, 40))
+    longer = Folder(folder.disk, settings=JournalSettings(8192, 2, frozenset({DATA})))
+    assert set(longer.recover().records) == {0}

@@ -12,6 +12,7 @@ from corfu.embedded.store import LocalStore
 from corfu.errors import CorruptionError, UsageError
 from corfu.journal.execute import execute_all
 from corfu.journal.format import DamagedRecordError, JournalSettings
+from corfu.ports import WriteAt
 from corfu.types import Offset
 from tests.unit.corfu.fake_disk import Crash, FakeDisk
 
@@ -214,3 +215,39 @@ def test_store_settings_may_change_between_openings() -> None:
     wider = replace(SETTINGS, file_bytes=16384)
     store = open_store(disk, "folder", wider, random.Random(2).randbytes)
     assert get(disk, store, Offset(0)) == b"x"
+
+
+def test_store_whose_restart_takes_the_last_spare_opens_all_the_same() -> None:
+    """What is written again may leave no room for the small state, and no spare is left."""
+    for size in range(5000, 5600, 8):
+        disk = FakeDisk()
+        store = open_(disk)
+        put(disk, store, b"first")
+        offset = put(disk, store, b"x" * size)
+        # Killed while a spare was being made: the one that is there is too short to be used.
+        for name in disk.names():
+            if name.startswith("spare-"):
+                disk.remove(name)
+        again = open_(disk)
+        assert get(disk, again, offset) == b"x" * size
+        assert again.next == 2
+
+
+def test_store_with_a_lost_offset_whose_small_state_rots_never_gives_it_again() -> None:
+    disk = FakeDisk()
+    store = open_(disk)
+    put(disk, store, b"kept")
+    spares(disk, store)
+    lost = store.append(b"x" * 1500)
+    (write, _sync) = store.journal.cut()
+    assert isinstance(write, WriteAt)
+    # A power cut takes the last sectors of an entry that nobody was told of. It is called lost.
+    disk.write(write.name, write.position, write.data[:512])
+    store = open_(disk)
+    assert store.next == lost + 1
+    # Then what was written last rots: the small state, the only record that tells of it.
+    newest = max(name for name in disk.names() if name.startswith("journal-"))
+    for position in range(0, disk.size(newest)):
+        twin = disk.twin()
+        twin.flip(newest, position, 4)
+        assert open_(twin).next >= lost + 1, position
