@@ -24,10 +24,11 @@ from corfu.storage_units.identity import IDENTITY_NAME
 from corfu.storage_units.process import UnitProcess
 from corfu.storage_units.settings import UnitSettings
 from corfu.tools.admin.goals import set_goal
+from corfu.tools.sim.host import Host
 from corfu.tools.sim.network import SimNetwork
 from corfu.tools.sim.operator import newest_core
 from corfu.tools.sim.options import CALM, Options
-from corfu.tools.sim.world import Host, World
+from corfu.tools.sim.world import World
 from corfu.types import Address, GoalId
 from tests.crash.promises import Knowledge, ReplicaNotes, UnitNotes
 from tests.crash.trace import RecordingDisk, Trace
