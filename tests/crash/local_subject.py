@@ -26,7 +26,8 @@ from corfu.journal.format import (
 from corfu.ports import Disk, WriteAt
 from corfu.tools.sim.disk import Crashed
 from corfu.tools.sim.disk_worker import DiskLatency, SimDiskWorker
-from corfu.tools.sim.loop import Group, VirtualLoop
+from corfu.tools.sim.group import Group
+from corfu.tools.sim.loop import VirtualLoop
 from corfu.types import Offset
 from tests.crash.subject import TRIMMED, Ever, Promised, Subject, Value, View
 from tests.crash.trace import RecordingDisk, Trace
