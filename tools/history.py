@@ -24,6 +24,8 @@ class Mark(enum.Enum):
     UNWRITTEN = "unwritten"
     TRIMMED = "trimmed"
     LOST = "lost"
+    DATA = "data"
+    """Records, which the answer did not show."""
 
 
 Seen = tuple[str, ...] | Mark
@@ -51,6 +53,8 @@ class Append:
         places: For each record its position, or None if none was reported.
         outcome: The fate of the records without position.
         ordered: The client promises log order = call order, failures included.
+        entries: How many of the records, in their order, each entry of the call has: those of
+            one entry are in the log together or not at all. (): not known.
     """
 
     invoked: float
@@ -60,6 +64,7 @@ class Append:
     places: tuple[Place | None, ...]
     outcome: Outcome = Outcome.APPENDED
     ordered: bool = False
+    entries: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,8 @@ class FinalLog:
         trimmed_below: The trim mark.
         lost: Ranges `[start, end)` reported as lost.
         tail: The confirmed tail; every offset in `[trimmed_below, tail)` was scanned.
+        start: What lies below was not looked at, trimmed or not (a log that is older than the
+            history).
     """
 
     entries: Mapping[int, tuple[str, ...]]
@@ -154,6 +161,12 @@ class FinalLog:
     junk: frozenset[int] = frozenset()
     trimmed_below: int = 0
     lost: tuple[tuple[int, int], ...] = ()
+    start: int = 0
+
+    @property
+    def scanned_from(self) -> int:
+        """The first offset of which the scan tells what it holds."""
+        return max(self.start, self.trimmed_below)
 
 
 @dataclass(slots=True)
@@ -187,6 +200,7 @@ def encode_history(history: Iterable[Operation], final: FinalLog | None) -> Iter
         "trimmed_below": final.trimmed_below,
         "junk": sorted(final.junk),
         "lost": [list(each) for each in final.lost],
+        "start": final.start,
     }
     yield json.dumps(head, separators=(",", ":"))
     entries = [[offset, list(final.entries[offset])] for offset in sorted(final.entries)]
@@ -239,9 +253,9 @@ def _encode(operation: Operation) -> dict[str, object]:
         "client": operation.client,
     }
     match operation:
-        case Append(_, _, _, records, places, outcome, ordered):
+        case Append(_, _, _, records, places, outcome, ordered, entries):
             line |= {"records": records, "places": places, "outcome": outcome.value}
-            line |= {"ordered": ordered}
+            line |= {"ordered": ordered, "entries": entries}
         case Read(_, _, _, offset, seen, index, cached):
             line |= {"offset": offset, "seen": _encode_seen(seen), "index": index}
             line |= {"cached": cached}
@@ -278,7 +292,11 @@ def _decode(fields: dict[str, Any]) -> Operation:
             if len(places) != len(records):
                 raise HistoryFormatError("as many places as records are needed")
             outcome, ordered = Outcome(fields["outcome"]), bool(fields["ordered"])
-            return Append(invoked, completed, client, records, places, outcome, ordered)
+            # Histories that were kept before this was recorded lack it.
+            entries = tuple(map(int, fields.get("entries", ())))
+            if entries and (min(entries) < 1 or sum(entries) != len(records)):
+                raise HistoryFormatError("the entries must hold the records")
+            return Append(invoked, completed, client, records, places, outcome, ordered, entries)
         case "read":
             offset, seen, index = int(fields["offset"]), _seen(fields["seen"]), fields["index"]
             index = None if index is None else int(index)
@@ -310,6 +328,7 @@ def _decode_final(head: dict[str, Any], entries: dict[int, tuple[str, ...]]) -> 
         junk=frozenset(map(int, head["junk"])),
         trimmed_below=int(head["trimmed_below"]),
         lost=tuple((int(start), int(end)) for start, end in head["lost"]),
+        start=int(head.get("start", 0)),
     )
 
 

@@ -7,43 +7,54 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
+from corfu.client.packing import chunks
+from corfu.config import ENTRY_BYTES_MAX
 from corfu.errors import (
     AppendUnknownError,
-    CorfuError,
     JunkError,
     LostError,
     NotAppendedError,
     TrimmedError,
     UnavailableError,
     UnwrittenError,
+    UsageError,
 )
 from corfu.log import Log
-from corfu.types import Offset, Position, Record, State
+from corfu.types import Offset, Position, State
 
 from .history import (
     Append,
     Fill,
     Mark,
-    Operation,
     Outcome,
     Place,
     Read,
     Scan,
     Seen,
-    Stamps,
     Tail,
     Trim,
 )
+from .recording import FOLLOWED_MAX, Followed, Recorder
 from .records import key_of, make_record
 
-MARKS = {State.JUNK: Mark.JUNK, State.TRIMMED: Mark.TRIMMED, State.LOST: Mark.LOST}
+__all__ = [
+    "FOLLOWED_MAX",
+    "Followed",
+    "FollowerStalledError",
+    "Recorder",
+    "Workload",
+    "WorkloadOptions",
+]
 
-
-FOLLOWED_MAX = 500
-"""A follower's records are recorded as scans of at most so many."""
+MARKS = {
+    State.DATA: Mark.DATA,
+    State.JUNK: Mark.JUNK,
+    State.TRIMMED: Mark.TRIMMED,
+    State.LOST: Mark.LOST,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,25 +80,26 @@ class WorkloadOptions:
     """At most this part of what a client knows of the log is trimmed by it: the rest is there to
     be found, or missed, in the end."""
 
+    first: int = 0
+    """What lies below this offset is nobody's business here: another's, in a log that was there
+    before."""
 
-class Recorder:
-    """Takes down operations with strictly increasing stamps."""
+    fill_own_only: bool = False
+    """Fill only offsets that hold something of this client: an append of another that is under way
+    is never made to move."""
 
-    def __init__(self, clock: Callable[[], float], keep: Callable[[Operation], None]) -> None:
-        """Make a recorder.
+    cancel_share: float = 0.0
+    """Share of the appends that are cancelled before they have ended."""
 
-        Args:
-            clock: A clock that all clients of the history share. Not one that a loop reads once
-                a turn: an operation would seem to have ended before its answer came.
-            keep: Takes each operation once it has ended.
-        """
-        self._clock = clock
-        self._stamps = Stamps()
-        self.keep = keep
+    cancel_s_max: float = 0.02
+    """They are cancelled at most so soon."""
 
-    def now(self) -> float:
-        """Return a stamp of this moment."""
-        return self._stamps.stamp(self._clock())
+    catch_up_s: float = 0.0
+    """How long, after the last append, a follower may take to come to it. 0: it is not asked."""
+
+
+class FollowerStalledError(Exception):
+    """A follower did not come to a record that had been acknowledged long before."""
 
 
 class Workload:
@@ -113,6 +125,7 @@ class Workload:
         self._ordered = ordered
         self._numbers = 0
         self._known: list[Position] = []
+        self._followed: Place = (options.first, 0)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
@@ -132,13 +145,30 @@ class Workload:
         await self._stopping.wait()
         follower = self._tasks[-1]
         await asyncio.gather(*self._tasks[:-1])
+        if self._options.catch_up_s and self._known:
+            await self._catch_up(max(self._known))
         follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
+        await asyncio.wait({follower})
+        if not follower.cancelled():
+            # It never ends by itself: what ended it is the finding.
+            follower.result()
         await self._log.close()
 
     def end(self) -> None:
         """Let every operation that is under way end; then `run` returns."""
         self._stopping.set()
+
+    async def _catch_up(self, last: Position) -> None:
+        """Wait until the follower has given `last`."""
+        try:
+            async with asyncio.timeout(self._options.catch_up_s):
+                while self._followed <= (last.offset, last.index):  # noqa: ASYNC110 - once a run
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise FollowerStalledError(
+                f"{self._name}: a follower had not come to {last} "
+                f"{self._options.catch_up_s:g} s after the last append"
+            ) from None
 
     async def _append_on(self) -> None:
         while not self._stopping.is_set():
@@ -162,10 +192,10 @@ class Workload:
         outcome = Outcome.APPENDED
         invoked = self._recorder.now()
         try:
-            if count == 1:
-                positions = [await self._log.append(records[0], timeout=timeout)]
-            else:
-                positions = list(await self._log.append_many(records, timeout=timeout))
+            call = self._call(records, timeout)
+            if options.cancel_share and rng.random() < options.cancel_share:
+                call = self._cut_short(call, rng.uniform(0, options.cancel_s_max))
+            positions = await call
         except NotAppendedError as error:
             positions, outcome = list(error.appended), Outcome.NOT_APPENDED
         except AppendUnknownError as error:
@@ -184,8 +214,28 @@ class Workload:
                 # An append_many of several entries ends entry by entry; its order is checked
                 # by its own rule, and only calls in sequence are ordered here.
                 self._ordered,
+                tuple(map(len, chunks(tuple(records), ENTRY_BYTES_MAX))),
             )
         )
+
+    async def _call(self, records: list[bytes], timeout_s: float) -> list[Position]:
+        if len(records) == 1:
+            return [await self._log.append(records[0], timeout=timeout_s)]
+        return await self._log.append_many(records, timeout=timeout_s)
+
+    async def _cut_short(
+        self, call: Coroutine[object, object, list[Position]], after_s: float
+    ) -> list[Position]:
+        """Cancel a call that has not ended by then: nobody knows its fate."""
+        task = asyncio.get_running_loop().create_task(call)
+        try:
+            await asyncio.wait({task}, timeout=after_s)
+        finally:
+            task.cancel()
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise AppendUnknownError("it was cancelled")
+        return task.result()
 
     async def _read_on(self) -> None:
         choices = [self._read, self._read, self._read, self._tail, self._tail, self._scan]
@@ -199,16 +249,22 @@ class Workload:
     def _place(self) -> Position:
         if self._known and self._rng.random() < 0.7:
             return self._rng.choice(self._known)
-        top = self._known[-1].offset if self._known else 0
-        return Position(Offset(max(0, top + self._rng.randint(-50, 20))), 0)
+        first = self._options.first
+        top = self._known[-1].offset if self._known else first
+        return Position(Offset(max(first, top + self._rng.randint(-50, 20))), 0)
 
     async def _read(self) -> None:
-        place = self._place()
+        await self._read_at(self._place())
+
+    async def _read_at(self, place: Position | Offset) -> None:
         invoked = self._recorder.now()
         seen: Seen | None = None
         try:
-            record = await self._log.read(place, timeout=5)
-            seen = (key_of(record.data),)
+            if isinstance(place, Position):
+                seen = (key_of((await self._log.read(place, timeout=5)).data),)
+            else:
+                records = await self._log.read(place, timeout=5)
+                seen = tuple(key_of(record.data) for record in records)
         except UnwrittenError:
             # Indexes above 0 are only asked for where a record was appended.
             seen = Mark.UNWRITTEN
@@ -218,43 +274,49 @@ class Workload:
             seen = Mark.TRIMMED
         except LostError:
             seen = Mark.LOST
-        except CorfuError:
+        except UnavailableError:
             seen = None
+        offset, index = (
+            (place.offset, place.index) if isinstance(place, Position) else (place, None)
+        )
         self._recorder.keep(
             Read(
                 invoked,
                 self._recorder.now(),
                 self._name,
-                place.offset,
+                offset,
                 seen,
-                place.index,
+                index,
                 # The client keeps entries it has read: an answer may be from before a trim.
                 cached=True,
             )
         )
 
     async def _tail(self) -> None:
-        confirmed = self._rng.random() < 0.7
+        await self._ask_tail(confirmed=self._rng.random() < 0.7)
+
+    async def _ask_tail(self, *, confirmed: bool) -> Offset | None:
         invoked = self._recorder.now()
-        offset: int | None = None
+        offset: Offset | None = None
         try:
             offset = await self._log.tail(linearizable=confirmed, timeout=5)
-        except CorfuError:
+        except UnavailableError:
             offset = None
         self._recorder.keep(Tail(invoked, self._recorder.now(), self._name, offset, confirmed))
+        return offset
 
     async def _scan(self) -> None:
-        start = max(0, self._place().offset - self._rng.randint(0, 200))
+        start = max(self._options.first, self._place().offset - self._rng.randint(0, 200))
         end = start + self._rng.randint(1, 300)
         invoked = self._recorder.now()
         items: list[tuple[Place, str]] = []
         begin: Place = (start, 0)
         reached: Place = begin
+        tail = await self._ask_tail(confirmed=True)
+        stop = start if tail is None else min(end, tail)
+        if start >= stop:
+            return
         try:
-            tail = await self._log.tail(timeout=5)
-            stop = min(end, tail)
-            if start >= stop:
-                return
             async for record in self._log.scan(Offset(start), Offset(stop), on_lost="skip"):
                 place = (record.position.offset, record.position.index)
                 items.append((place, key_of(record.data)))
@@ -263,8 +325,9 @@ class Workload:
         except TrimmedError as error:
             if not items:
                 begin = reached = (error.trim_mark, 0)
-        except CorfuError:
-            pass
+            self._note_trimmed(error, invoked)
+        except UnavailableError:
+            pass  # what it gave before is recorded all the same
         self._recorder.keep(
             Scan(
                 invoked,
@@ -277,19 +340,31 @@ class Workload:
             )
         )
 
+    def _note_trimmed(self, error: TrimmedError, invoked: float) -> None:
+        """Record what a scan or follow that ended so has said of the offsets below the mark."""
+        ended = self._recorder.now()
+        self._recorder.keep(
+            Read(invoked, ended, self._name, error.trim_mark - 1, Mark.TRIMMED, cached=True)
+        )
+
     async def _fill(self) -> None:
-        offset = max(0, self._place().offset - self._rng.randint(0, 5))
+        offset = self._fillable()
+        if offset is None:
+            return
         invoked = self._recorder.now()
         seen: Seen | None = None
         try:
-            state = await self._log.fill(Offset(offset), timeout=5)
-            seen = MARKS.get(state)
-            if state is State.DATA:
-                records = await self._log.read(offset, timeout=5)
-                seen = tuple(key_of(record.data) for record in records)
-        except CorfuError:
-            seen = None
+            seen = MARKS.get(await self._log.fill(offset, timeout=5), Mark.UNWRITTEN)
+        except (UnavailableError, UsageError):
+            seen = None  # no answer, or at or above the tail
         self._recorder.keep(Fill(invoked, self._recorder.now(), self._name, offset, seen))
+        if seen is Mark.DATA:
+            await self._read_at(offset)
+
+    def _fillable(self) -> Offset | None:
+        if self._options.fill_own_only:
+            return self._rng.choice(self._known).offset if self._known else None
+        return Offset(max(self._options.first, self._place().offset - self._rng.randint(0, 5)))
 
     async def _trim(self) -> None:
         if self._rng.random() < 1 - self._options.trim_share:
@@ -300,57 +375,23 @@ class Workload:
         reached: int | None = None
         try:
             reached = await self._log.trim(Offset(mark), timeout=5)
-        except CorfuError:
+        except UnavailableError:
             reached = None
         self._recorder.keep(Trim(invoked, self._recorder.now(), self._name, mark, reached))
 
     async def _follow_on(self) -> None:
         """Follow until cancelled; begin again behind the trim mark when it is overtaken."""
-        start = Offset(0)
+        start = Offset(self._options.first)
         while not self._stopping.is_set():
             followed = Followed(self._recorder, self._name, start)
             try:
                 async for record in self._log.follow(start, on_lost="skip"):
                     followed.add(record)
+                    self._followed = followed.reached
             except TrimmedError as error:
+                followed.trimmed(error)
                 start = max(error.trim_mark, Offset(start + 1))
-            except CorfuError:
+            except UnavailableError:
                 start = Offset(followed.reached[0] + 1) if followed.reached[1] else start
             finally:
                 followed.end()
-
-
-class Followed:
-    """What one follow has given, recorded as scans that lie side by side."""
-
-    def __init__(self, recorder: Recorder, client: str, start: Offset) -> None:
-        self._recorder = recorder
-        self._client = client
-        # Of every part: what a later one gives may have been fetched long before.
-        self._invoked = recorder.now()
-        self._begin: Place = (start, 0)
-        self._items: list[tuple[Place, str]] = []
-        self.reached = self._begin
-
-    def add(self, record: Record) -> None:
-        """Take down one record."""
-        place = record.position
-        self._items.append(((place.offset, place.index), key_of(record.data)))
-        self.reached = (place.offset, place.index + 1)
-        if len(self._items) >= FOLLOWED_MAX:
-            self.end()
-
-    def end(self) -> None:
-        """Record what has come since the last part."""
-        self._recorder.keep(
-            Scan(
-                self._invoked,
-                self._recorder.now(),
-                self._client,
-                self._begin,
-                self.reached,
-                tuple(self._items),
-                cached=True,
-            )
-        )
-        self._begin, self._items = self.reached, []
