@@ -46,9 +46,11 @@ def _tail_bounds(operation: Operation, sightings: Sightings) -> tuple[int, int |
             if seen is Mark.UNWRITTEN:
                 return 0, offset
             return (0 if seen is None else offset + 1), None
-        case Scan(end=end, items=items):
-            decided = end[0] + 1 if end[1] else end[0]
-            return (max(decided, items[-1][0][0] + 1) if items else decided), None
+        case Scan(start=start, end=end) if end <= start:
+            # One that came nowhere says nothing: a follow may begin above the tail, and wait.
+            return 0, None
+        case Scan(end=end):
+            return (end[0] + 1 if end[1] else end[0]), None
         case Tail(offset=tail, confirmed=confirmed):
             return (0, None) if tail is None else (tail, tail if confirmed else None)
         case Trim(mark=mark, reached=reached):

@@ -220,6 +220,13 @@ def test_check_overlapping_operations_may_take_either_order() -> None:
     assert check(history, FinalLog({0: ("b",), 1: ("a",)}, 2)) == []
 
 
+def test_check_follow_from_above_the_tail_that_gave_nothing_shows_nothing() -> None:
+    waiting = Scan(0, 20, "f", (99, 0), (99, 0), ())
+    assert check((*SOUND, waiting), FINAL) == []
+    given = replace(waiting, items=(((99, 0), "a"),))
+    assert "scan" in {each.rule for each in check((*SOUND, given), FINAL)}
+
+
 def test_check_lost_when_allowed_excuses_exactly_those_offsets() -> None:
     options = CheckOptions(allow_lost=True)
     final = replace(FINAL, entries={4: ("e0", "e1"), 5: ("f",), 7: ("h",)}, lost=((9, 10),))
