@@ -61,17 +61,25 @@ __all__ = [
 ]
 """The public names: operations as they are recorded, their form as lines, and the check."""
 
+_NO_TAIL = 1 << 64
+"""Above every offset."""
+
 
 def check(
-    history: Sequence[Operation], final: FinalLog, *, options: CheckOptions = DEFAULT_OPTIONS
+    history: Sequence[Operation],
+    final: FinalLog | None,
+    *,
+    options: CheckOptions = DEFAULT_OPTIONS,
 ) -> list[Violation]:
     """Return every broken rule that was found; an empty list means: the history is sound.
 
     Args:
         history: What all clients did, in any order, on one clock.
-        final: The log when every operation had ended.
+        final: The log when every operation had ended. None: nobody looked, so what was
+            acknowledged and never read may be lost for all that is known.
         options: What is known of the run.
     """
+    final = _unknown(history) if final is None else final
     report = Report(history, options.each_max)
     sightings = Sightings(history, final, options, report)
     checker = _Checker(sightings, options, report)
@@ -83,6 +91,12 @@ def check(
     checker.check_lost()
     checker.check_final()
     return report.violations
+
+
+def _unknown(history: Sequence[Operation]) -> FinalLog:
+    """Return a final log that tells of nothing."""
+    reached = (each.reached or 0 for each in history if isinstance(each, Trim))
+    return FinalLog({}, _NO_TAIL, trimmed_below=max(reached, default=0), start=_NO_TAIL)
 
 
 class _Checker:

@@ -9,7 +9,7 @@ import math
 from typing import assert_never
 
 from .check_options import CheckOptions
-from .history import Append, Fill, Mark, Operation, Read, Scan, Seen, Tail, Trim
+from .operations import Append, Fill, Mark, Operation, Read, Scan, Seen, Tail, Trim
 from .sightings import FINAL, Report, Sightings
 
 Bound = tuple[float, int, int]
@@ -78,7 +78,8 @@ def check_trims(sightings: Sightings, options: CheckOptions, report: Report) -> 
     """Check that trimmed values stay away, marks rise, and each trimming was asked for."""
     final = sightings.final
     ends: list[Bound] = []
-    begins: list[Bound] = [(math.inf, final.trimmed_below, FINAL)]
+    # Below its start the final scan has not looked for the mark.
+    begins: list[Bound] = [(math.inf, final.scanned_from, FINAL)]
     trimmed: list[tuple[int, float, int]] = []
     trimming: set[str] = set()
     for index, operation in enumerate(sightings.history):

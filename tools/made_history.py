@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .history import (
+from .operations import (
     Append,
     Fill,
     FinalLog,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from corfu.errors import TrimmedError
 from corfu.types import Offset, Record
 
-from .history import Mark, Operation, Place, Read, Scan, Stamps
+from .operations import Mark, Operation, Place, Read, Scan, Stamps
 from .records import key_of
 
 FOLLOWED_MAX = 500
@@ -73,6 +73,7 @@ class Followed:
                 self.reached,
                 tuple(self._items),
                 cached=True,
+                followed=True,
             )
         )
         self._begin, self._items = self.reached, []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from .check_options import CheckOptions
-from .history import (
+from .operations import (
     Append,
     Fill,
     FinalLog,
@@ -60,11 +60,13 @@ class Violation:
         rule: The rule's short name.
         message: What was seen, with the operations' text.
         operations: Their indices in the history; -1 is the final log.
+        finding: What was seen, without the operations.
     """
 
     rule: str
     message: str
     operations: tuple[int, ...]
+    finding: str = ""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.message}"
@@ -85,16 +87,19 @@ class Report:
         count = self._counts.get(rule, 0) + 1
         self._counts[rule] = count
         if count <= self._each_max:
-            told = "; ".join(self._describe(index) for index in dict.fromkeys(operations))
-            self.violations.append(Violation(rule, f"{message}: {told}", operations))
+            told = (describe(self._history, index) for index in dict.fromkeys(operations))
+            text = f"{message}: {'; '.join(told)}"
+            self.violations.append(Violation(rule, text, operations, message))
 
-    def _describe(self, index: int) -> str:
-        if index == FINAL:
-            return "the final log"
-        operation = self._history[index]
-        end = "?" if operation.completed is None else f"{operation.completed:.6f}"
-        times = f"[{operation.invoked:.6f}, {end}]"
-        return f"#{index} {_describe_call(operation)} by {operation.client} {times}"
+
+def describe(history: Sequence[Operation], index: int) -> str:
+    """Return one of a violation's operations in words."""
+    if index == FINAL:
+        return "the final log"
+    operation = history[index]
+    end = "?" if operation.completed is None else f"{operation.completed:.6f}"
+    times = f"[{operation.invoked:.6f}, {end}]"
+    return f"#{index} {_describe_call(operation)} by {operation.client} {times}"
 
 
 def _describe_call(operation: Operation) -> str:

@@ -131,12 +131,14 @@ class Workload:
 
     async def run(self) -> None:
         """Open the log, then do every kind of operation until `end` is called."""
-        while True:
+        while not self._stopping.is_set():
             try:
                 self._log = await self._open_log()
                 break
             except UnavailableError:
                 continue
+        else:
+            return
         loop = asyncio.get_running_loop()
         steps = [self._append_on() for _ in range(self._options.appenders)]
         steps += [self._read_on(), self._follow_on()]
@@ -369,8 +371,9 @@ class Workload:
     async def _trim(self) -> None:
         if self._rng.random() < 1 - self._options.trim_share:
             return
-        share = self._options.trimmed_share
-        mark = int(max(0, self._place().offset - self._rng.randint(0, 100)) * share)
+        options = self._options
+        above = self._place().offset - options.first - self._rng.randint(0, 100)
+        mark = options.first + int(max(0, above) * options.trimmed_share)
         invoked = self._recorder.now()
         reached: int | None = None
         try:
