@@ -182,8 +182,9 @@ class _Maker:
         given = self._given(follower.reached, self._tail)
         reached = (given[-1][0][0], given[-1][0][1] + 1) if given else follower.reached
         # As a follower's client does, it may give what it fetched before a trim.
+        start, began = follower.reached, follower.began
         self._keep(
-            Scan(follower.began, ended, "follower", follower.reached, reached, given, cached=True)
+            Scan(began, ended, "follower", start, reached, given, cached=True, followed=True)
         )
         follower.reached = reached
 

@@ -21,6 +21,7 @@ from corfu.tools.made_history import made_history
 from .files import Recording, without_gc
 from .report import (
     SOUND,
+    TABLE_COLUMNS,
     account_of,
     summary_json,
     summary_of,
@@ -121,7 +122,7 @@ def _check(
         }
         click.echo(json.dumps(found, indent=2))
         return Status.NO if violations else Status.OK
-    shown = Console(highlight=False)
+    shown = Console(highlight=False, width=TABLE_COLUMNS)
     shown.print(table_of(summary), soft_wrap=True)
     for violation in violations:
         for line in account_of(violation, recording.history, recording.where):

@@ -16,7 +16,15 @@ from corfu.tools.connection import cluster_option, output_option, run
 from corfu.tools.failure import STATUS_HELP, Ended, Status
 
 from .files import write_recording
-from .report import SOUND, account_of, summary_json, summary_of, table_of, violation_json
+from .report import (
+    SOUND,
+    TABLE_COLUMNS,
+    account_of,
+    summary_json,
+    summary_of,
+    table_of,
+    violation_json,
+)
 from .run import Run, Wish
 
 EPILOG = f"""\
@@ -148,7 +156,7 @@ def verify(
 
 
 def _show(verification: Run) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=TABLE_COLUMNS)
     summary = summary_of(verification.history)
     console.print(table_of(summary), soft_wrap=True)
     for complaint in verification.complaints:

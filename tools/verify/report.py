@@ -13,6 +13,9 @@ from corfu.tools.operations import Append, Fill, Operation, Outcome, Read, Scan,
 from corfu.tools.sightings import RULES, Violation, describe
 
 SOUND = "every rule holds"
+TABLE_COLUMNS = 100
+"""The figures are never cut to the width of a terminal."""
+
 TOLD_MAX = 10
 """Of operations that one violation names."""
 

@@ -29,7 +29,9 @@ END_S_MAX = 60.0
 
 CATCH_UP_S = 20.0
 FINAL_READ_S_MAX = 600.0
-TAIL_S = 10.0
+ANSWER_S = 10.0
+"""A cluster that gives this command itself no answer for so long is not there."""
+
 APPENDERS = 2
 LARGE_BYTES_MAX = 150_000
 """One record in a hundred has up to so many bytes: it travels in fragments."""
@@ -91,9 +93,9 @@ class Run:
             CorfuError: The cluster does not answer at all.
         """
         self._say("connecting")
-        async with corfu.connect(self._wish.cluster) as log:
+        async with corfu.connect(self._wish.cluster, timeout=ANSWER_S) as log:
             # What is older is not ours: nothing below is looked at.
-            self.start = await log.tail(timeout=TAIL_S)
+            self.start = await log.tail()
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGINT, self._interrupt)
             try:
