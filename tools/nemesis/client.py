@@ -28,6 +28,7 @@ OPTIONS = WorkloadOptions(
     read_gap_s=0.1,
     append_timeout_s=10.0,
     trimmed_share=0.25,
+    catch_up_s=20.0,
 )
 """What four clients of this kind ask for leaves two processors mostly idle, so that what is
 measured are the faults: about 150 appends a second."""

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from corfu.tools.connection import cluster_option, output_option, run
-from corfu.tools.failure import STATUS_HELP, Ended, Status
+from corfu.tools.failure import STATUS_HELP, Status
 
 from .files import write_recording
 from .report import (
@@ -41,7 +41,8 @@ run on, and must be one value for ever, too. Appends, reads, scans, follows, tai
 clients are checked together; of what clients cancelled, or got no answer to, either fate is right.
 
 Ctrl-C ends the work early and checks what there is so far; the exit status is 130 then, if no rule
-was broken. Exit status 1: a rule was broken.
+was broken. Exit status 1: a rule was broken, or a client or its follower did not end. 4: the
+cluster stopped answering, so what is in the log could not be compared.
 
 {STATUS_HELP}"""
 
@@ -149,10 +150,7 @@ def verify(
         click.echo(json.dumps(_as_json(verification, wish), indent=2))
     else:
         _show(verification)
-    if verification.violations or verification.complaints:
-        sys.exit(Status.NO)
-    if verification.interrupted:
-        raise Ended(Status.INTERRUPTED)
+    sys.exit(verification.status)
 
 
 def _show(verification: Run) -> None:
@@ -160,7 +158,7 @@ def _show(verification: Run) -> None:
     summary = summary_of(verification.history)
     console.print(table_of(summary), soft_wrap=True)
     for complaint in verification.complaints:
-        click.echo(f"VIOLATION: {complaint}")
+        click.echo(f"PROBLEM: {complaint}")
     for violation in verification.violations:
         for line in account_of(violation, verification.history, lambda _index: None):
             click.echo(line)
@@ -173,20 +171,23 @@ def _show(verification: Run) -> None:
             f"({verification.prefix}...), {len(records) - own:,} of others, "
             f"{len(final.junk):,} holes filled"
         )
-    if not (verification.violations or verification.complaints):
+    if verification.unavailable is not None:
+        click.echo(f"the cluster stopped answering, no final log: {verification.unavailable}")
+    if verification.status in (Status.OK, Status.INTERRUPTED):
         click.echo(f"{summary.operations:,} operations in {summary.seconds:.1f} s: {SOUND}")
 
 
 def _as_json(verification: Run, wish: Wish) -> dict[str, object]:
     final = verification.final
     return {
-        "sound": not (verification.violations or verification.complaints),
+        "sound": verification.status in (Status.OK, Status.INTERRUPTED),
         "interrupted": verification.interrupted,
         "seed": wish.seed,
         "prefix": verification.prefix,
         "start": verification.start,
         "tail": None if final is None else final.tail,
         **summary_json(summary_of(verification.history)),
-        "complaints": verification.complaints,
+        "problems": verification.complaints,
+        "unavailable": verification.unavailable,
         "violations": [violation_json(each) for each in verification.violations],
     }

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import corfu
-from corfu.errors import CorfuError
+from corfu.errors import CorfuError, UnavailableError
 from corfu.tools.check import CheckOptions, check
-from corfu.tools.failure import CommandError
+from corfu.tools.failure import CommandError, Status
 from corfu.tools.final_read import FinalLogError, read_whole
 from corfu.tools.nemesis.load import Clients, Load
 from corfu.tools.operations import FinalLog, Operation
@@ -71,6 +71,9 @@ class Run:
         self.complaints: list[str] = []
         """What is wrong and no rule of histories: a client that died, a follower that stalled."""
 
+        self.unavailable: str | None = None
+        """Why there is no final log, if the cluster stopped answering."""
+
         self.start = Offset(0)
         self.interrupted = False
         self.prefix = f"verify-{secrets.token_hex(4)}-"
@@ -80,6 +83,18 @@ class Run:
         self._folder = folder
         self._say = say
         self._stop = asyncio.Event()
+
+    @property
+    def status(self) -> Status:
+        """The exit status that says it all."""
+        if self.violations:
+            return Status.NO
+        if self.unavailable is not None:
+            # That clients could not end is no finding then: nothing was promised.
+            return Status.UNKNOWN
+        if self.complaints:
+            return Status.NO
+        return Status.INTERRUPTED if self.interrupted else Status.OK
 
     @property
     def options(self) -> CheckOptions:
@@ -166,6 +181,8 @@ class Run:
             async with asyncio.timeout(FINAL_READ_S_MAX):
                 self.final = await read_whole(log, self.start)
         except TimeoutError:
-            self.complaints.append(f"the log was not read in {FINAL_READ_S_MAX:.0f} s")
+            self.unavailable = f"the log was not read in {FINAL_READ_S_MAX:.0f} s"
+        except UnavailableError as error:
+            self.unavailable = str(error)
         except (CorfuError, FinalLogError) as error:
             self.complaints.append(f"reading the log: {error}")

@@ -232,7 +232,8 @@ def test_history_reader_of_old_lines_reads_them() -> None:
         reader.read(json.dumps(fields))
     assert reader.final() == FINAL
     assert reader.history[0] == HISTORY[0]
-    assert isinstance(batch := HISTORY[1], Append)
+    batch = HISTORY[1]
+    assert isinstance(batch, Append)
     assert reader.history[1] == replace(batch, entries=())
     bad = json.loads(next(encode_history([batch], None))) | {"entries": [1]}
     with pytest.raises(HistoryFormatError, match="the entries"):
