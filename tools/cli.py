@@ -34,6 +34,8 @@ COMMANDS: dict[str, str] = {
     "chain": ".admin.chain:chain",
     "simulate": ".sim.cli:simulate",
     "nemesis": ".nemesis.cli:nemesis",
+    "verify": ".verify.cli:verify",
+    "check": ".verify.check_cli:check_command",
 }
 """Name of each command: the module of this package, and its object there."""
 

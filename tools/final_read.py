@@ -13,6 +13,8 @@ from corfu.types import Address, Offset, State
 from .history import FinalLog
 from .records import key_of
 
+_BEGIN = Offset(0)
+
 INSPECTED_OFFSETS = 1024
 INSPECT_BUDGET_S = 5.0
 _BUSY_MAX = 100
@@ -23,19 +25,23 @@ class FinalLogError(Exception):
     """What the log gave, or a unit holds, cannot be: a rule was broken."""
 
 
-async def read_whole(log: Log) -> FinalLog:
-    """Scan all of the log; every operation must have ended.
+async def read_whole(log: Log, start: Offset = _BEGIN) -> FinalLog:
+    """Scan all of the log; every operation of the history must have ended.
+
+    Args:
+        log: Others may go on appending to it.
+        start: What lies below is not looked at.
 
     Raises:
         FinalLogError: The log contradicts itself.
     """
     tail = await log.tail()
-    trim_mark = Offset(0)
+    trim_mark = _BEGIN
     while True:
         entries: dict[int, list[str]] = {}
         lost: list[tuple[int, int]] = []
         try:
-            await _scan(log, trim_mark, tail, entries, lost)
+            await _scan(log, max(start, trim_mark), tail, entries, lost)
         except TrimmedError as error:
             if error.trim_mark <= trim_mark:
                 raise FinalLogError(f"trimmed at {error.offset}, below no mark") from error
@@ -44,7 +50,9 @@ async def read_whole(log: Log) -> FinalLog:
         break
     gone = {offset for start, end in lost for offset in range(start, end)}
     junk = frozenset(
-        offset for offset in range(trim_mark, tail) if offset not in entries and offset not in gone
+        offset
+        for offset in range(max(start, trim_mark), tail)
+        if offset not in entries and offset not in gone
     )
     return FinalLog(
         entries={offset: tuple(keys) for offset, keys in entries.items()},
@@ -52,6 +60,7 @@ async def read_whole(log: Log) -> FinalLog:
         junk=junk,
         trimmed_below=trim_mark,
         lost=tuple(lost),
+        start=start,
     )
 
 

@@ -1,171 +1,53 @@
-"""What clients did to a log and were answered: the values that the history checker reads.
+"""A history as JSON lines, one operation a line: to be kept, and checked again elsewhere.
 
-Also their form as JSON lines, one operation a line, so that a history can be kept and checked
-again elsewhere.
+Besides operations there are lines of the final log, and one of what is known of the run. Lines
+may come in any order, and from several files.
 """
 
 from __future__ import annotations
 
-import enum
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Any, assert_never
 
-Place = tuple[int, int]
-"""A record's position as a plain pair (offset, index)."""
+from .check_options import CheckOptions
+from .operations import (
+    Append,
+    Fill,
+    FinalLog,
+    Mark,
+    Operation,
+    Outcome,
+    Place,
+    Read,
+    Scan,
+    Seen,
+    Stamps,
+    Tail,
+    Trim,
+)
 
-
-class Mark(enum.Enum):
-    """What an offset that shows no records was said to be."""
-
-    JUNK = "junk"
-    UNWRITTEN = "unwritten"
-    TRIMMED = "trimmed"
-    LOST = "lost"
-
-
-Seen = tuple[str, ...] | Mark
-"""What an answer said of an offset: its records' keys, or a mark."""
-
-
-class Outcome(enum.Enum):
-    """How an append ended, for those of its records that have no position."""
-
-    APPENDED = "appended"
-    NOT_APPENDED = "not_appended"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """One call of append or append_many.
-
-    Every operation has `invoked` and `completed` (None: no answer came), numbers on one scale.
-    An operation comes before another if it completed at a smaller number than the other was
-    invoked at; equal numbers count as concurrent, so stamps should differ (see `Stamps`).
-
-    Attributes:
-        records: A key for each record, unique in the history (a digest of unique bytes).
-        places: For each record its position, or None if none was reported.
-        outcome: The fate of the records without position.
-        ordered: The client promises log order = call order, failures included.
-    """
-
-    invoked: float
-    completed: float | None
-    client: str
-    records: tuple[str, ...]
-    places: tuple[Place | None, ...]
-    outcome: Outcome = Outcome.APPENDED
-    ordered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """One read of a whole entry, or of one record of it.
-
-    Attributes:
-        index: The record's index in the entry; None: the entry was read.
-        seen: All records of the entry, or the one; None: the read gave no answer.
-        cached: The answer came from a cache: it may be of a time before a trim.
-    """
-
-    invoked: float
-    completed: float | None
-    client: str
-    offset: int
-    seen: Seen | None
-    index: int | None = None
-    cached: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """One scan or follow, as far as it came.
-
-    Attributes:
-        start: The first position it was to give.
-        end: The position before which it claims to have given every record.
-        items: What it gave, in its order.
-        cached: As in `Read`.
-    """
-
-    invoked: float
-    completed: float | None
-    client: str
-    start: Place
-    end: Place
-    items: tuple[tuple[Place, str], ...]
-    cached: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """One tail(). `confirmed` is false for the cheap one, which only proves what lies below."""
-
-    invoked: float
-    completed: float | None
-    client: str
-    offset: int | None
-    confirmed: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """One fill of an offset, and what the offset holds after it (None: no answer)."""
-
-    invoked: float
-    completed: float | None
-    client: str
-    offset: int
-    seen: Seen | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trim:
-    """One trim up to `mark`, and the mark that was reached (None: no answer)."""
-
-    invoked: float
-    completed: float | None
-    client: str
-    mark: int
-    reached: int | None
-
-
-Operation = Append | Read | Scan | Tail | Fill | Trim
-
-
-@dataclass(frozen=True, slots=True)
-class FinalLog:
-    """What a full scan found when all operations had ended.
-
-    Attributes:
-        entries: The records of every data entry at or above the trim mark, by offset.
-        junk: Offsets that hold junk.
-        trimmed_below: The trim mark.
-        lost: Ranges `[start, end)` reported as lost.
-        tail: The confirmed tail; every offset in `[trimmed_below, tail)` was scanned.
-    """
-
-    entries: Mapping[int, tuple[str, ...]]
-    tail: int
-    junk: frozenset[int] = frozenset()
-    trimmed_below: int = 0
-    lost: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(slots=True)
-class Stamps:
-    """Turns times that may repeat into strictly increasing ones, for recorders."""
-
-    _last: float = field(default=-math.inf)
-
-    def stamp(self, now: float) -> float:
-        """Return `now`, or the next float after the last stamp if `now` is not above it."""
-        self._last = now if now > self._last else math.nextafter(self._last, math.inf)
-        return self._last
+__all__ = [
+    "Append",
+    "Fill",
+    "FinalLog",
+    "HistoryFormatError",
+    "HistoryReader",
+    "Mark",
+    "Operation",
+    "Outcome",
+    "Place",
+    "Read",
+    "Scan",
+    "Seen",
+    "Stamps",
+    "Tail",
+    "Trim",
+    "decode_history",
+    "encode_history",
+    "encode_operation",
+]
 
 
 class HistoryFormatError(ValueError):
@@ -174,9 +56,24 @@ class HistoryFormatError(ValueError):
 
 _ENTRIES_A_LINE = 1_000
 
+_KNOWN = {"appends_complete": bool, "own_prefix": str, "trims_complete": bool}
+_KNOWN |= {"allow_lost": bool, "allow_lost_unshown": bool, "holes_closed": bool}
+"""The options that a history can carry, and their types."""
 
-def encode_history(history: Iterable[Operation], final: FinalLog | None) -> Iterator[str]:
-    """Yield the lines of a history, without line ends; the final log comes last."""
+
+def encode_history(
+    history: Iterable[Operation], final: FinalLog | None, options: CheckOptions | None = None
+) -> Iterator[str]:
+    """Yield the lines of a history, without line ends; the final log comes last.
+
+    Args:
+        history: The operations.
+        final: The log in the end, if it was read.
+        options: What is known of the run, for whoever checks the history later.
+    """
+    if options is not None:
+        known = {name: getattr(options, name) for name in _KNOWN}
+        yield json.dumps({"op": "options", **known}, separators=(",", ":"))
     for operation in history:
         yield encode_operation(operation)
     if final is None:
@@ -187,6 +84,7 @@ def encode_history(history: Iterable[Operation], final: FinalLog | None) -> Iter
         "trimmed_below": final.trimmed_below,
         "junk": sorted(final.junk),
         "lost": [list(each) for each in final.lost],
+        "start": final.start,
     }
     yield json.dumps(head, separators=(",", ":"))
     entries = [[offset, list(final.entries[offset])] for offset in sorted(final.entries)]
@@ -195,35 +93,76 @@ def encode_history(history: Iterable[Operation], final: FinalLog | None) -> Iter
         yield json.dumps(line, separators=(",", ":"))
 
 
+class HistoryReader:
+    """Reads lines back, from any number of files.
+
+    Attributes:
+        history: The operations so far, in the order of their lines.
+        options: What the lines say of the run; None: nothing.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[Operation] = []
+        self.options: CheckOptions | None = None
+        self._final: FinalLog | None = None
+        self._entries: dict[int, tuple[str, ...]] = {}
+
+    def read(self, line: str) -> bool:
+        """Take in one line; returns whether it was an operation.
+
+        Raises:
+            HistoryFormatError: It is none of a history.
+        """
+        try:
+            fields = json.loads(line)
+            match fields["op"]:
+                case "final":
+                    self._end(_decode_final(fields, self._entries))
+                case "entries":
+                    for offset, records in fields["entries"]:
+                        self._entries[int(offset)] = tuple(map(str, records))
+                case "options":
+                    self.options = _decode_options(fields)
+                case _:
+                    self.history.append(_decode(fields))
+                    return True
+        except HistoryFormatError:
+            raise
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise HistoryFormatError(repr(error)) from error
+        return False
+
+    def _end(self, final: FinalLog) -> None:
+        if self._final is not None:
+            raise HistoryFormatError("a second final log")
+        self._final = final
+
+    def final(self) -> FinalLog | None:
+        """Return the final log, None if no line told of it; once all lines were read.
+
+        Raises:
+            HistoryFormatError: A part of it is missing.
+        """
+        if self._final is None and self._entries:
+            raise HistoryFormatError("entries of a final log that is missing")
+        return self._final
+
+
 def decode_history(lines: Iterable[str]) -> tuple[list[Operation], FinalLog | None]:
     """Read back what `encode_history` wrote; empty lines are skipped.
 
     Raises:
         HistoryFormatError: With the number of the line that is wrong.
     """
-    history: list[Operation] = []
-    head: dict[str, Any] | None = None
-    entries: dict[int, tuple[str, ...]] = {}
-    final: FinalLog | None = None
+    reader = HistoryReader()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-            match fields["op"]:
-                case "final":
-                    head = fields
-                    final = _decode_final(head, entries)
-                case "entries":
-                    for offset, records in fields["entries"]:
-                        entries[int(offset)] = tuple(map(str, records))
-                case _:
-                    history.append(_decode(fields))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise HistoryFormatError(f"line {number}: {error!r}") from error
-    if head is None and entries:
-        raise HistoryFormatError("entries of a final log that is missing")
-    return history, final
+            reader.read(line)
+        except HistoryFormatError as error:
+            raise HistoryFormatError(f"line {number}: {error}") from error
+    return reader.history, reader.final()
 
 
 def encode_operation(operation: Operation) -> str:
@@ -239,14 +178,14 @@ def _encode(operation: Operation) -> dict[str, object]:
         "client": operation.client,
     }
     match operation:
-        case Append(_, _, _, records, places, outcome, ordered):
+        case Append(_, _, _, records, places, outcome, ordered, entries):
             line |= {"records": records, "places": places, "outcome": outcome.value}
-            line |= {"ordered": ordered}
+            line |= {"ordered": ordered, "entries": entries}
         case Read(_, _, _, offset, seen, index, cached):
             line |= {"offset": offset, "seen": _encode_seen(seen), "index": index}
             line |= {"cached": cached}
-        case Scan(_, _, _, start, end, items, cached):
-            line |= {"start": start, "end": end, "cached": cached}
+        case Scan(_, _, _, start, end, items, cached, followed):
+            line |= {"start": start, "end": end, "cached": cached, "followed": followed}
             line |= {"items": [[offset, index, key] for (offset, index), key in items]}
         case Tail(_, _, _, tail, confirmed):
             line |= {"offset": tail, "confirmed": confirmed}
@@ -278,7 +217,11 @@ def _decode(fields: dict[str, Any]) -> Operation:
             if len(places) != len(records):
                 raise HistoryFormatError("as many places as records are needed")
             outcome, ordered = Outcome(fields["outcome"]), bool(fields["ordered"])
-            return Append(invoked, completed, client, records, places, outcome, ordered)
+            # Histories that were kept before this was recorded lack it.
+            entries = tuple(map(int, fields.get("entries", ())))
+            if entries and (min(entries) < 1 or sum(entries) != len(records)):
+                raise HistoryFormatError("the entries must hold the records")
+            return Append(invoked, completed, client, records, places, outcome, ordered, entries)
         case "read":
             offset, seen, index = int(fields["offset"]), _seen(fields["seen"]), fields["index"]
             index = None if index is None else int(index)
@@ -288,7 +231,8 @@ def _decode(fields: dict[str, Any]) -> Operation:
             items = tuple(
                 ((int(offset), int(index)), str(key)) for offset, index, key in fields["items"]
             )
-            return Scan(invoked, completed, client, start, end, items, bool(fields["cached"]))
+            cached, followed = bool(fields["cached"]), bool(fields.get("followed"))
+            return Scan(invoked, completed, client, start, end, items, cached, followed)
         case "tail":
             tail = _number(fields["offset"])
             return Tail(invoked, completed, client, tail, bool(fields["confirmed"]))
@@ -310,7 +254,16 @@ def _decode_final(head: dict[str, Any], entries: dict[int, tuple[str, ...]]) -> 
         junk=frozenset(map(int, head["junk"])),
         trimmed_below=int(head["trimmed_below"]),
         lost=tuple((int(start), int(end)) for start, end in head["lost"]),
+        start=int(head.get("start", 0)),
     )
+
+
+def _decode_options(fields: dict[str, Any]) -> CheckOptions:
+    known = {name: kind(fields[name]) for name, kind in _KNOWN.items() if name in fields}
+    unknown = sorted(set(fields) - set(known) - {"op"})
+    if unknown:
+        raise HistoryFormatError(f"unknown options: {', '.join(unknown)}")
+    return CheckOptions(**known)
 
 
 def _place(value: Any) -> Place:

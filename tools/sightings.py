@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from corfu.tools.history import (
+from .check_options import CheckOptions
+from .operations import (
     Append,
     Fill,
     FinalLog,
@@ -38,10 +39,12 @@ RULES = {
     "tail": "tail() is above all that ended before it, at most all that begins after it",
     "unwritten": "no offset below a tail that was shown is called unwritten later",
     "many-order": "the records of one append_many keep their order",
+    "batch": "the records of one entry are there together; none of a later entry after a failure",
     "call-order": "an ordered client's records lie in the order of its calls",
     "scan": "a scan gives every record between its bounds, in order, and nothing else",
-    "trim": "below a mark that trim() returned no value is shown again; marks only rise",
-    "untrimmed": "nothing is called trimmed that no trim asked for",
+    "trim": "below a mark that trim() returned no value is shown again; marks only rise, and "
+    "reach what was asked or the tail",
+    "untrimmed": "nothing is trimmed that no trim asked for",
     "fill": "a filled offset is not unwritten",
     "lost": "nothing is lost (unless allowed), and what is lost stays so",
     "final": "the final log has no hole between its trim mark and its tail",
@@ -57,11 +60,13 @@ class Violation:
         rule: The rule's short name.
         message: What was seen, with the operations' text.
         operations: Their indices in the history; -1 is the final log.
+        finding: What was seen, without the operations.
     """
 
     rule: str
     message: str
     operations: tuple[int, ...]
+    finding: str = ""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.message}"
@@ -82,16 +87,19 @@ class Report:
         count = self._counts.get(rule, 0) + 1
         self._counts[rule] = count
         if count <= self._each_max:
-            told = "; ".join(self._describe(index) for index in dict.fromkeys(operations))
-            self.violations.append(Violation(rule, f"{message}: {told}", operations))
+            told = (describe(self._history, index) for index in dict.fromkeys(operations))
+            text = f"{message}: {'; '.join(told)}"
+            self.violations.append(Violation(rule, text, operations, message))
 
-    def _describe(self, index: int) -> str:
-        if index == FINAL:
-            return "the final log"
-        operation = self._history[index]
-        end = "?" if operation.completed is None else f"{operation.completed:.6f}"
-        times = f"[{operation.invoked:.6f}, {end}]"
-        return f"#{index} {_describe_call(operation)} by {operation.client} {times}"
+
+def describe(history: Sequence[Operation], index: int) -> str:
+    """Return one of a violation's operations in words."""
+    if index == FINAL:
+        return "the final log"
+    operation = history[index]
+    end = "?" if operation.completed is None else f"{operation.completed:.6f}"
+    times = f"[{operation.invoked:.6f}, {end}]"
+    return f"#{index} {_describe_call(operation)} by {operation.client} {times}"
 
 
 def _describe_call(operation: Operation) -> str:
@@ -130,9 +138,16 @@ class Sightings:
     at most once, no refused record in the log, and no record that nobody appended.
     """
 
-    def __init__(self, history: Sequence[Operation], final: FinalLog, report: Report) -> None:
+    def __init__(
+        self,
+        history: Sequence[Operation],
+        final: FinalLog,
+        options: CheckOptions,
+        report: Report,
+    ) -> None:
         self.history = history
         self.final = final
+        self._options = options
         self.place_of: dict[str, tuple[Place, int]] = {}
         self.record_at: dict[Place, tuple[str, int]] = {}
         self.data_at: dict[int, int] = {}
@@ -148,26 +163,34 @@ class Sightings:
         for offset in sorted(final.junk):
             self.junk_at.setdefault(offset, FINAL)
         self._lost = sorted(final.lost)
-        trims = sorted(
-            (each.invoked, max(each.mark, each.reached or 0))
-            for each in history
-            if isinstance(each, Trim)
-        )
+        trims = sorted((each.invoked, each.mark) for each in history if isinstance(each, Trim))
         self._trim_times = [time for time, _ in trims]
         self._trim_bounds = _running_max(bound for _, bound in trims)
 
-    def places(self, operation: Append) -> list[Place]:
-        """Return the known places of an append's records, in call order.
+    def place(self, call: Append, number: int) -> Place | None:
+        """Return the known place of one of an append's records.
 
         A record without reported position may have been seen; a refused one has no place.
         """
-        known: list[Place] = []
-        for record, place in zip(operation.records, operation.places, strict=True):
-            if place is not None:
-                known.append(place)
-            elif operation.outcome is Outcome.UNKNOWN and record in self.place_of:
-                known.append(self.place_of[record][0])
-        return known
+        place = call.places[number]
+        if place is None and call.outcome is Outcome.UNKNOWN:
+            seen = self.place_of.get(call.records[number])
+            return None if seen is None else seen[0]
+        return place
+
+    def places(self, call: Append) -> list[Place]:
+        """Return the known places of an append's records, in call order."""
+        found = (self.place(call, number) for number in range(len(call.records)))
+        return [place for place in found if place is not None]
+
+    def is_own(self, record: str) -> bool:
+        """Tell whether only the history can have appended a record."""
+        options = self._options
+        return (
+            options.appends_complete
+            or record in self.appended_by
+            or (options.own_prefix != "" and record.startswith(options.own_prefix))
+        )
 
     def is_lost(self, offset: int) -> bool:
         """Whether the final log reports `offset` as lost."""
@@ -175,28 +198,21 @@ class Sightings:
         return place >= 0 and self._lost[place][0] <= offset < self._lost[place][1]
 
     def trim_bound(self, time: float) -> int:
-        """Return the highest mark that any trim invoked up to `time` may have set."""
+        """Return the highest mark that any trim of the history asked for up to `time`."""
         count = bisect_right(self._trim_times, time)
         return self._trim_bounds[count - 1] if count else 0
 
     def _look(self, index: int, operation: Operation) -> None:
         match operation:
-            case Append(records=records, places=places):
-                for record, place in zip(records, places, strict=True):
-                    if record in self.appended_by:
-                        first = self.appended_by[record]
-                        self._report.add("history", f"{record} was appended twice", first, index)
-                    self.appended_by[record] = index
-                    if place is not None:
-                        self._see(record, place, index)
+            case Append():
+                self._look_at_append(index, operation)
             case Read(offset=offset, index=None, seen=seen) | Fill(offset=offset, seen=seen):
                 self._see_answer(offset, seen, index)
-            case Read(offset=offset, index=place, seen=seen):
-                if isinstance(seen, tuple) and place is not None:
-                    if len(seen) == 1:
-                        self._see(seen[0], (offset, place), index)
-                    else:
-                        self._report.add("history", "one record was asked for", index)
+            case Read(offset=offset, index=int(place), seen=(record,)):
+                self._see(record, (offset, place), index)
+            case Read(offset=offset, seen=seen):
+                if isinstance(seen, tuple):
+                    self._report.add("history", "one record was asked for", index)
                 else:
                     self._see_answer(offset, seen, index)
             case Scan(items=items):
@@ -207,9 +223,19 @@ class Sightings:
             case _:
                 assert_never(operation)
 
+    def _look_at_append(self, index: int, call: Append) -> None:
+        for record, place in zip(call.records, call.places, strict=True):
+            first = self.appended_by.setdefault(record, index)
+            if first != index:
+                self._report.add("history", f"{record} was appended twice", first, index)
+            if place is not None:
+                self._see(record, place, index)
+
     def _see_answer(self, offset: int, seen: Seen | None, source: int) -> None:
         if isinstance(seen, tuple):
             self._see_entry(offset, seen, source)
+        elif seen is Mark.DATA:
+            self.data_at.setdefault(offset, source)
         elif seen is Mark.JUNK:
             self.junk_at.setdefault(offset, source)
         elif seen is Mark.LOST:
@@ -230,7 +256,7 @@ class Sightings:
         known = self.place_of.get(record)
         if known is None:
             self.place_of[record] = (place, source)
-        elif known[0] != place:
+        elif known[0] != place and self.is_own(record):
             self._report.add("once", f"{record} is in the log twice", known[1], source)
         other = self.record_at.get(place)
         if other is None:

@@ -14,12 +14,16 @@ from corfu.errors import UnavailableError
 from corfu.log import Log
 from corfu.types import Offset, Position
 
-from .operations import Operations, WorkloadOptions
-from .recorder import Recorder
+from .recorded_log import RecordedLog, WorkloadOptions
+from .recording import Recorder
 
-__all__ = ["Workload", "WorkloadOptions"]
+__all__ = ["FollowerStalledError", "Workload", "WorkloadOptions"]
 
 Step = Callable[[], Coroutine[object, object, None]]
+
+
+class FollowerStalledError(Exception):
+    """A follower did not come to a record that had been acknowledged long before."""
 
 
 class Workload:
@@ -50,9 +54,9 @@ class Workload:
         log = await self._opened()
         if log is None:
             return
-        operations = self._operations(self._name, log)
-        working = [self._append_on(operations) for _ in range(self._options.appenders)]
-        working.append(self._read_on(operations))
+        recorded = self._recorded(self._name, log)
+        working = [self._append_on(recorded) for _ in range(self._options.appenders)]
+        working.append(self._read_on(recorded))
         if self._options.visits:
             working.append(self._visit_on())
         loop = asyncio.get_running_loop()
@@ -60,16 +64,33 @@ class Workload:
             loop.create_task(step, name=f"{self._name}.{number}")
             for number, step in enumerate(working)
         ]
-        follower = loop.create_task(self._follow_on(operations), name=f"{self._name}.follow")
+        follower = loop.create_task(self._follow_on(recorded), name=f"{self._name}.follow")
         await self._stopping.wait()
         await asyncio.gather(*tasks)
+        if self._options.catch_up_s and self._known:
+            await self._catch_up(recorded, max(self._known))
         follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
+        await asyncio.wait({follower})
+        if not follower.cancelled():
+            # It never ends by itself: what ended it is the finding.
+            follower.result()
         await log.close()
 
     def end(self) -> None:
         """Let every operation that is under way end; then `run` returns."""
         self._stopping.set()
+
+    async def _catch_up(self, recorded: RecordedLog, last: Position) -> None:
+        """Wait until the follower has given `last`."""
+        try:
+            async with asyncio.timeout(self._options.catch_up_s):
+                while recorded.followed <= (last.offset, last.index):  # noqa: ASYNC110 - once a run
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise FollowerStalledError(
+                f"{self._name}: a follower had not come to {last} "
+                f"{self._options.catch_up_s:g} s after the last append"
+            ) from None
 
     async def _opened(self) -> Log | None:
         """Return an open log; None once it is too late to begin."""
@@ -80,8 +101,8 @@ class Workload:
                 continue
         return None
 
-    def _operations(self, name: str, log: Log) -> Operations:
-        return Operations(
+    def _recorded(self, name: str, log: Log) -> RecordedLog:
+        return RecordedLog(
             name,
             log,
             self._recorder,
@@ -91,41 +112,45 @@ class Workload:
             ordered=self._ordered,
         )
 
-    async def _append_on(self, operations: Operations) -> None:
+    async def _append_on(self, recorded: RecordedLog) -> None:
         while not self._stopping.is_set():
             await asyncio.sleep(self._rng.expovariate(1 / self._options.append_gap_s))
             count = 1 if self._rng.random() < 0.8 else self._rng.randint(1, 6)
-            await self._do(partial(operations.append, count))
+            await self._do(partial(recorded.append, count))
 
-    async def _read_on(self, operations: Operations) -> None:
-        choices: list[Step] = [operations.read_record] * 3 + [operations.tail] * 2
-        choices += [operations.read_entry, operations.scan, operations.fill]
+    async def _read_on(self, recorded: RecordedLog) -> None:
+        choices: list[Step] = [recorded.read_record] * 3 + [recorded.tail] * 2
+        choices += [recorded.read_entry, recorded.scan, recorded.fill]
         if self._rng.random() < self._options.trim_clients:
-            choices.append(operations.trim)
+            choices.append(recorded.trim)
         while not self._stopping.is_set():
             await asyncio.sleep(self._rng.expovariate(1 / self._options.read_gap_s))
             step = self._rng.choice(choices)
-            if self._rng.random() < _SCAN_ALL_SHARE:
-                step = operations.scan_all
+            # In a log that was there before, all may be very much, and another's.
+            if not self._options.first and self._rng.random() < _SCAN_ALL_SHARE:
+                step = recorded.scan_all
             await self._do(step)
 
     async def _do(self, step: Step) -> None:
         """Do one operation; now and then it is cancelled while it is under way."""
-        if self._rng.random() >= self._options.cancelled_share:
+        if self._rng.random() >= self._options.cancel_share:
             await step()
             return
         task = asyncio.get_running_loop().create_task(step(), name=f"{self._name}.cancelled")
-        await asyncio.wait({task}, timeout=self._rng.expovariate(1 / _CANCELLED_AFTER_S))
+        await asyncio.wait({task}, timeout=self._rng.uniform(0, self._options.cancel_s_max))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
 
-    async def _follow_on(self, operations: Operations) -> None:
+    async def _follow_on(self, recorded: RecordedLog) -> None:
         """Follow until cancelled; begin again behind the trim mark when it is overtaken."""
-        start: Offset | None = Offset(0) if self._rng.random() < 0.8 else None
+        first = Offset(self._options.first)
+        # Whether it comes to the last append is asked of those that begin below it.
+        latest = not self._options.catch_up_s and self._rng.random() < 0.2
+        start = None if latest else first
         while not self._stopping.is_set():
-            start = await operations.follow(start)
+            start = await recorded.follow(start)
 
     async def _visit_on(self) -> None:
         """Open another log, append, and close it while the appends are under way."""
@@ -136,10 +161,10 @@ class Workload:
             except UnavailableError:
                 continue
             self._visits += 1
-            operations = self._operations(f"{self._name}.v{self._visits}", log)
+            recorded = self._recorded(f"{self._name}.v{self._visits}", log)
             loop = asyncio.get_running_loop()
             appends = [
-                loop.create_task(operations.append(self._rng.randint(1, 3)))
+                loop.create_task(recorded.append(self._rng.randint(1, 3)))
                 for _ in range(self._rng.randint(1, 4))
             ]
             await asyncio.sleep(self._rng.choice((0.0, 0.001, 0.02)))
@@ -149,5 +174,4 @@ class Workload:
 
 
 _SCAN_ALL_SHARE = 0.01
-_CANCELLED_AFTER_S = 0.01
 _VISIT_GAP_S = 1.0

@@ -12,7 +12,9 @@ from pathlib import Path
 from corfu.tools.failure import CommandError, Status
 from corfu.tools.history import Operation, Outcome, decode_history
 from corfu.tools.processes import dying_with_us, ending, last_line
+from corfu.tools.workload import WorkloadOptions
 
+from .client import OPTIONS, Settings
 from .measures import Sample
 
 WATCH_S = 0.05
@@ -20,9 +22,37 @@ APPEND_PREFIX = b'{"op":"append"'
 """How the line of an append begins; the others are not looked at before the end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Who works.
+
+    Attributes:
+        count: How many; every second one keeps log order equal to call order.
+        processes: Over how many processes they are spread; None: one each.
+        prefix: What their names, and so the keys of their records, begin with.
+        options: What each of them does.
+    """
+
+    count: int
+    processes: int | None = None
+    prefix: str = "c"
+    options: WorkloadOptions = OPTIONS
+
+    def groups(self) -> list[list[str]]:
+        """Return the names of the clients of each process."""
+        names = [f"{self.prefix}{number}" for number in range(1, self.count + 1)]
+        processes = min(self.processes or self.count, self.count)
+        return [names[first::processes] for first in range(processes)]
+
+    def settings(self) -> Settings:
+        """Return what each process is told."""
+        ordered = tuple(f"{self.prefix}{number}" for number in range(2, self.count + 1, 2))
+        return Settings(self.options, ordered)
+
+
 @dataclass(slots=True)
 class Client:
-    """One client process, its history, and how much of that was seen."""
+    """One process of clients, its history, and how much of that was seen."""
 
     name: str
     process: asyncio.subprocess.Process
@@ -48,27 +78,42 @@ class Client:
 class Load:
     """Clients that append, read, follow, fill and trim until they are told to end."""
 
-    def __init__(self, folder: Path, cluster: str, seed: int, count: int) -> None:
+    def __init__(
+        self, folder: Path, cluster: str, seed: int, clients: Clients, *, sampling: bool = True
+    ) -> None:
+        """Make the load.
+
+        Args:
+            folder: For histories and logs of the processes.
+            cluster: Where they work.
+            seed: Draws what they do.
+            clients: Who works.
+            sampling: Keep how long each append took, while they run.
+        """
         self.samples: list[Sample] = []
+        self.operations = 0
+        """How many operations have ended, as far as was seen."""
+
+        self._sampling = sampling
         self._folder = folder
         self._cluster = cluster
         self._seed = seed
-        self._count = count
+        self._who = clients
         self._clients: list[Client] = []
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start all clients; every second one keeps log order equal to call order."""
-        for number in range(1, self._count + 1):
-            name = f"c{number}"
+        """Start all clients."""
+        settings = self._who.settings().encode()
+        for names in self._who.groups():
+            name = names[0]
             history = self._folder / f"history-{name}.jsonl"
             log_path = self._folder / f"client-{name}.log"
-            more = ("ordered",) if number % 2 == 0 else ()
             module = ("-m", "corfu.tools.nemesis.client")
             with log_path.open("wb") as log:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, *module, self._cluster, name, str(self._seed)),
-                    *(str(history), *more),
+                    *(sys.executable, *module, self._cluster, ",".join(names), str(self._seed)),
+                    *(str(history), settings),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -86,7 +131,7 @@ class Load:
             CommandError: A client has ended.
         """
         while any(client.acknowledged_at <= since for client in self._clients):
-            self._require_all()
+            self.require_all()
             await asyncio.sleep(WATCH_S)  # other processes set no event
 
     async def end(self, budget_s: float) -> list[str]:
@@ -133,7 +178,9 @@ class Load:
 
     def _look(self) -> None:
         for client in self._clients:
-            for line in client.new_lines():
+            lines = client.new_lines()
+            self.operations += len(lines)
+            for line in lines if self._sampling else ():
                 if line.startswith(APPEND_PREFIX):
                     self._see(client, line)
 
@@ -145,7 +192,8 @@ class Load:
         if acknowledged:
             client.acknowledged_at = max(client.acknowledged_at, sample.invoked)
 
-    def _require_all(self) -> None:
+    def require_all(self) -> None:
+        """Raise CommandError if a client has ended."""
         for client in self._clients:
             status = client.process.returncode
             if status is not None:

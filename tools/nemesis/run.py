@@ -20,7 +20,7 @@ from corfu.tools.history import FinalLog, Operation, encode_history
 from corfu.tools.processes import ending, last_line
 
 from .faults import Faults, describe
-from .load import Load
+from .load import Clients, Load
 from .measures import waits
 from .plan import Cycle
 from .report import Made, Report, Totals, count, judge, line_of, too_slow
@@ -81,7 +81,7 @@ class Run:
         self._cycles = cycles
         self._seed = seed
         self._say = say
-        self._load = Load(cluster.folder, cluster.cluster, seed, clients)
+        self._load = Load(cluster.folder, cluster.cluster, seed, Clients(clients))
         self._maker = Faults(cluster)
         self._hits: list[_Hit] = []
 

@@ -80,7 +80,7 @@ class Options:
     trim_share: float = 0.2
     """How often such a client, when it is its turn to trim, does."""
 
-    cancelled_share: float = 0.0
+    cancel_share: float = 0.0
     visits: bool = False
     client: ClientSettings = field(default_factory=ClientSettings)
     unit: UnitSettings = field(default_factory=UnitSettings)
@@ -127,7 +127,7 @@ class Options:
             large_bytes_max=self.large_bytes_max,
             trim_clients=self.trim_clients,
             trim_share=self.trim_share,
-            cancelled_share=self.cancelled_share,
+            cancel_share=self.cancel_share,
             visits=self.visits,
         )
 
@@ -233,7 +233,7 @@ def _with_knobs(seed: int, options: Options) -> Options:
     return replace(
         options,
         kinds=(*options.kinds, *later),
-        cancelled_share=rng.choice((0.0, 0.05, 0.3)),
+        cancel_share=rng.choice((0.0, 0.05, 0.3)),
         visits=rng.random() < 0.3,
         minority_stops=rng.random() < LIVENESS_SHARE,
         client=_client_knobs(rng) if rng.random() < 0.5 else ClientSettings(),

@@ -15,7 +15,7 @@ from corfu.storage_units.process import UnitProcess
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
 from corfu.tools.history import Append, FinalLog, Operation, Outcome
-from corfu.tools.recorder import Recorder
+from corfu.tools.recording import Recorder
 from corfu.tools.sim.faults import Fault, Nemesis
 from corfu.tools.sim.host import Host, RuleBroken
 from corfu.tools.sim.loop import SimulationError

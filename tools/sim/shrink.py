@@ -136,7 +136,7 @@ def _simpler(options: Options) -> Iterator[Callable[[Options], Options]]:
         "goals": ((),),
         "minority_stops": (False,),
         "visits": (False,),
-        "cancelled_share": (0.0,),
+        "cancel_share": (0.0,),
         "network": (CALM,),
         "clients": (1,),
         "appenders": (1,),

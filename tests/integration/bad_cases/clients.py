@@ -21,7 +21,7 @@ from corfu.tools.cluster import LocalCluster
 from corfu.tools.final_read import compare_units, read_whole
 from corfu.tools.history import Append, FinalLog, Operation, Outcome, decode_history
 from corfu.tools.processes import dying_with_us
-from corfu.tools.recorder import Recorder
+from corfu.tools.recording import Recorder
 from corfu.tools.records import make_record
 from corfu.tools.workload import Workload, WorkloadOptions
 from tests.integration.appending import GOES_ON_S

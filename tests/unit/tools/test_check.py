@@ -133,6 +133,9 @@ PLANTED = (
     Bad("records_of_one_call_swapped", "many-order",
         (append(9, 12, {"y": (10, 0), "x": (8, 0)}),),
         _with({8: ("x",), 10: ("y",)}) | {"junk": frozenset({6}), "tail": 11}),
+    Bad("half_of_an_entry", "batch",
+        (Append(8, 9, "w", ("g", "x"), (None, None), Outcome.UNKNOWN, entries=(2,)),),
+        _with({8: ("g",)}) | {"junk": frozenset({6})}),
     Bad("ordered_client_swapped", "call-order",
         (append(9.2, 13, {"k": None}, ordered=True), append(9.3, 14, {"l": None}, ordered=True)),
         _with({10: ("l",), 11: ("k",)}) | {"tail": 12}),
@@ -215,6 +218,13 @@ def test_check_overlapping_operations_may_take_either_order() -> None:
         tail(2, 3, 0),
     )
     assert check(history, FinalLog({0: ("b",), 1: ("a",)}, 2)) == []
+
+
+def test_check_follow_from_above_the_tail_that_gave_nothing_shows_nothing() -> None:
+    waiting = Scan(0, 20, "f", (99, 0), (99, 0), ())
+    assert check((*SOUND, waiting), FINAL) == []
+    given = replace(waiting, items=(((99, 0), "a"),))
+    assert "scan" in {each.rule for each in check((*SOUND, given), FINAL)}
 
 
 def test_check_lost_when_allowed_excuses_exactly_those_offsets() -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from corfu.errors import AppendUnknownError, NotAppendedError, UsageError
 from corfu.log import Log
-from corfu.tools import operations, workload
+from corfu.tools import recorded_log, workload
 from corfu.tools.history import Append, Fill, Operation, Outcome, Scan, Trim
-from corfu.tools.operations import Operations, WorkloadOptions
-from corfu.tools.recorder import FOLLOWED_MAX, Followed, Recorder
+from corfu.tools.recorded_log import RecordedLog, WorkloadOptions
+from corfu.tools.recording import FOLLOWED_MAX, Followed, Recorder
 from corfu.tools.records import make_record
 from corfu.types import Offset, Position, Record
 
@@ -74,7 +74,7 @@ def test_workload_uses_every_operation_that_a_log_has() -> None:
     """A generator that leaves out an operation leaves its bugs to the users."""
     public = {name for name, _ in inspect.getmembers(Log, callable) if not name.startswith("_")}
     used: set[str] = set()
-    for module in (operations, workload):
+    for module in (recorded_log, workload):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = ast.unparse(node.func.value)
@@ -97,11 +97,11 @@ class _Refusing:
     append_many = trim = fill = append
 
 
-def _operations(error: Exception | None, kept: list[Operation]) -> Operations:
+def _recorded(error: Exception | None, kept: list[Operation]) -> RecordedLog:
     log = cast("Log", _Refusing(error))
     options = WorkloadOptions(trim_share=1.0)
     recorder = _recorder(kept)
-    return Operations("c1", log, recorder, options, random.Random(1), [], ordered=False)
+    return RecordedLog("c1", log, recorder, options, random.Random(1), [], ordered=False)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_append_that_fails_is_recorded_with_its_outcome(
     error: Exception, outcome: Outcome
 ) -> None:
     kept: list[Operation] = []
-    await _operations(error, kept).append(1)
+    await _recorded(error, kept).append(1)
     (append,) = kept
     assert isinstance(append, Append)
     assert append.outcome is outcome
@@ -125,7 +125,7 @@ async def test_append_that_fails_is_recorded_with_its_outcome(
 
 async def test_operation_cancelled_is_recorded_as_one_that_may_still_happen() -> None:
     kept: list[Operation] = []
-    doing = _operations(None, kept)
+    doing = _recorded(None, kept)
     for step in (doing.append(2), doing.trim(), doing.fill()):
         task = asyncio.create_task(step)
         await asyncio.sleep(0)

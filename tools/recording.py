@@ -1,12 +1,13 @@
-"""How what clients do is taken down: stamps, and what a follow has given as scans."""
+"""Taking down what a client under test does and is told, as the history checker reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from corfu.errors import TrimmedError
 from corfu.types import Offset, Record
 
-from .history import Operation, Place, Scan, Stamps
+from .operations import Mark, Operation, Place, Read, Scan, Stamps
 from .records import key_of
 
 FOLLOWED_MAX = 500
@@ -56,6 +57,14 @@ class Followed:
         if len(self._items) >= FOLLOWED_MAX:
             self.end()
 
+    def trimmed(self, error: TrimmedError) -> None:
+        """Take down what its end has said of the offsets below the trim mark."""
+        ended = self._recorder.now()
+        offset = error.trim_mark - 1
+        self._recorder.keep(
+            Read(self._invoked, ended, self._client, offset, Mark.TRIMMED, cached=True)
+        )
+
     def end(self) -> None:
         """Record what has come since the last part."""
         self._recorder.keep(
@@ -67,6 +76,7 @@ class Followed:
                 self.reached,
                 tuple(self._items),
                 cached=True,
+                followed=True,
             )
         )
         self._begin, self._items = self.reached, []
