@@ -208,7 +208,10 @@ class _Recording:
                     yield from ((record, place) for record, place in found if place is not None)
                 case Read(offset=offset, index=int(index), seen=(record,)):
                     yield record, (offset, index)
-                case Read(offset=offset, seen=tuple(records)):
+                case (
+                    Read(offset=offset, seen=tuple(records))
+                    | Fill(offset=offset, seen=tuple(records))
+                ):
                     yield from ((record, (offset, i)) for i, record in enumerate(records))
                 case Scan(items=items):
                     yield from ((record, where) for where, record in items)
@@ -278,6 +281,8 @@ class _Recording:
         places = [place for place, _ in each.items]
         inside = all(each.start <= place < each.end for place in places)
         self.sound = self.sound and places == sorted(set(places)) and inside
+        if each.end <= each.start:
+            return  # it came nowhere
         for offset in range(each.start[0], each.end[0] + (1 if each.end[1] else 0)):
             given = tuple(record for place, record in each.items if place[0] == offset)
             low = each.start[1] if offset == each.start[0] else 0
