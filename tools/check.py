@@ -6,6 +6,20 @@ at `o`, shows that the tail was above `o` when it ended; an append that got `o`,
 found `o` unwritten, shows that the tail was at most `o` at some moment after it began. A history
 is linearizable exactly if every offset has one value and no bound from an operation that ended
 exceeds one of an operation that began later. The other rules are promises beyond that.
+
+For programs that record what they do to a log themselves:
+
+    from corfu.tools.check import Append, Read, FinalLog, check
+
+    history = [
+        Append(1.0, 1.2, "client 1", records=("a",), places=((0, 0),)),
+        Read(1.3, 1.4, "client 2", offset=0, seen=("a",)),
+    ]
+    for violation in check(history, FinalLog({0: ("a",)}, tail=1)):
+        print(violation)
+
+A record stands in it by a key, unique in the history: the record itself, if all are different, or
+its digest. `encode_history` and `decode_history` are its form as lines, which `corfu check` reads.
 """
 
 from __future__ import annotations

@@ -54,6 +54,8 @@ class HistoryFormatError(ValueError):
     """A line is not one of a history."""
 
 
+Item = tuple[Place, str]
+
 _ENTRIES_A_LINE = 1_000
 
 _KNOWN = {"appends_complete": bool, "own_prefix": str, "trims_complete": bool}
@@ -106,6 +108,8 @@ class HistoryReader:
         self.options: CheckOptions | None = None
         self._final: FinalLog | None = None
         self._entries: dict[int, tuple[str, ...]] = {}
+        # What is given again and again is kept once: an hour's scans and follows fit in memory.
+        self._items: dict[tuple[int, int, str], Item] = {}
 
     def read(self, line: str) -> bool:
         """Take in one line; returns whether it was an operation.
@@ -124,7 +128,7 @@ class HistoryReader:
                 case "options":
                     self.options = _decode_options(fields)
                 case _:
-                    self.history.append(_decode(fields))
+                    self.history.append(_decode(fields, self._items))
                     return True
         except HistoryFormatError:
             raise
@@ -204,7 +208,7 @@ def _encode_seen(seen: Seen | None) -> str | list[str] | None:
     return seen.value if isinstance(seen, Mark) else list(seen)
 
 
-def _decode(fields: dict[str, Any]) -> Operation:
+def _decode(fields: dict[str, Any], known: dict[tuple[int, int, str], Item]) -> Operation:
     invoked = float(fields["invoked"])
     completed = None if fields["completed"] is None else float(fields["completed"])
     if not math.isfinite(invoked) or (completed is not None and not completed >= invoked):
@@ -229,7 +233,7 @@ def _decode(fields: dict[str, Any]) -> Operation:
         case "scan":
             start, end = _place(fields["start"]), _place(fields["end"])
             items = tuple(
-                ((int(offset), int(index)), str(key)) for offset, index, key in fields["items"]
+                [known.get(tuple(each)) or _item(each, known) for each in fields["items"]]
             )
             cached, followed = bool(fields["cached"]), bool(fields.get("followed"))
             return Scan(invoked, completed, client, start, end, items, cached, followed)
@@ -269,6 +273,13 @@ def _decode_options(fields: dict[str, Any]) -> CheckOptions:
 def _place(value: Any) -> Place:
     offset, index = value
     return int(offset), int(index)
+
+
+def _item(value: Any, known: dict[tuple[int, int, str], Item]) -> Item:
+    offset, index, key = value
+    item = ((int(offset), int(index)), str(key))
+    known[*item[0], item[1]] = item
+    return item
 
 
 def _number(value: Any) -> int | None:

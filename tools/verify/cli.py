@@ -87,7 +87,7 @@ cluster stopped answering, so what is in the log could not be compared.
     default=300,
     show_default=True,
     metavar="N",
-    help="Longest record, but for one in a hundred.",
+    help="Longest record, but for one in a thousand.",
 )
 @click.option(
     "--trim",

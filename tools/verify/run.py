@@ -34,7 +34,9 @@ ANSWER_S = 10.0
 
 APPENDERS = 2
 LARGE_BYTES_MAX = 150_000
-"""One record in a hundred has up to so many bytes: it travels in fragments."""
+"""Some records have up to so many bytes: they travel in fragments."""
+
+LARGE_SHARE = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,7 @@ class Run:
             read_gap_s=wish.clients / wish.rate,
             append_timeout_s=10.0,
             record_bytes_max=wish.record_bytes,
+            large_share=LARGE_SHARE,
             large_bytes_max=max(wish.record_bytes, LARGE_BYTES_MAX),
             trim_clients=1.0 if wish.trim else 0.0,
             trimmed_share=0.5,
