@@ -247,7 +247,7 @@ def test_store_with_a_lost_offset_whose_small_state_rots_never_gives_it_again() 
     assert store.next == lost + 1
     # Then what was written last rots: the small state, the only record that tells of it.
     newest = max(name for name in disk.names() if name.startswith("journal-"))
-    for position in range(0, disk.size(newest)):
+    for position in range(disk.size(newest)):
         twin = disk.twin()
         twin.flip(newest, position, 4)
         assert open_(twin).next >= lost + 1, position
