@@ -55,7 +55,7 @@ class FileBook:
         self._log(serial).runs.append(run)
 
     def replaced(self) -> None:
-        """Note that a record just appended takes the place of an older one."""
+        """Note that a record just appended takes the place of older ones, or trims them."""
         self._replaced_commit = self._journal.commits_begun
 
     def release_dead(self) -> int:
@@ -91,8 +91,8 @@ class FileBook:
 
         Not one that holds damage nobody can name: with an index file a restart would not read
         it, and the doubt would be forgotten before it is settled. And none while a record that
-        took an older one's place is not durable: the index would leave the older one out, and
-        after a crash neither would be found.
+        took an older one's place, or a trim mark, is not durable: the index would leave the older
+        one out, and after a crash neither would be found.
         """
         if self._replaced_commit >= self._journal.commits_done:
             return None

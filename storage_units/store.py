@@ -233,6 +233,9 @@ class Store:
             return False
         standing.trim_mark = mark
         self.put_other(trim_record(mark))
+        # An index file written before the mark is durable would leave out what is trimmed; after a
+        # crash that took the mark, neither would be found.
+        self.files.replaced()
         self._reclaiming = True
         self._settled(dropped=self.suspicion.drop_range(Offset(0), mark))
         return True

@@ -55,6 +55,8 @@ class RecordedWorld(World):
     def __init__(self, seed: int) -> None:
         self.known = Knowledge()
         self.notes: dict[Address, UnitNotes | ReplicaNotes] = {}
+        self.machines: list[Host] = []
+        """All of them, also the one of a replica that was replaced."""
         super().__init__(seed, OPTIONS)
         self.network = _Network(self)
         for notes in self.notes.values():
@@ -72,6 +74,7 @@ class RecordedWorld(World):
 
     def _unit_host(self, number: int) -> Host:
         host = super()._unit_host(number)
+        self.machines.append(host)
         disk = host.disk = _UnitDisk()
         notes = self.notes[host.address] = UnitNotes(disk, self.known)
         disk.before_identity = notes.leaves
@@ -79,6 +82,7 @@ class RecordedWorld(World):
 
     def _replica_host(self, number: int) -> Host:
         host = super()._replica_host(number)
+        self.machines.append(host)
         disk = host.disk = RecordingDisk()
         self.notes[host.address] = ReplicaNotes(disk, self.known)
         return host
@@ -148,7 +152,7 @@ def recording(seed: int) -> Recording:
         failure = f"{type(error).__name__}: {error}"
     world.known.conclude(2)
     done = Recording(unit_settings=world.unit_settings, replica_settings=world.replica_settings)
-    for host in [*world.units, *world.replicas, *world.joining]:
+    for host in world.machines:
         assert isinstance(host.disk, RecordingDisk)
         is_unit = host in world.units
         trace = host.disk.trace
@@ -183,11 +187,7 @@ async def _workload(world: RecordedWorld, log: LogClient, rng: random.Random) ->
     await log.open(timeout=20)
     await _append(log, rng, 5)
     for _ in range(3):
-        for host in rng.sample(world.hosts, 2):
-            host.cut_power() if rng.random() < 0.6 else host.kill()
-            await asyncio.sleep(rng.uniform(0, 0.2))
-            host.start()
-        await _append(log, rng, 3)
+        await _crashes(world, log, rng)
         if rng.random() < 0.5:
             await _tolerant(log.trim(rng.randrange(12), timeout=5))
     # One unit is away for so long that the spare takes its place: it comes back as a new one.
@@ -198,7 +198,14 @@ async def _workload(world: RecordedWorld, log: LogClient, rng: random.Random) ->
     away.start()
     await _append(log, rng, 3)
     await _replace_replica(world, rng)
-    await asyncio.sleep(1.5)
+    await _crashes(world, log, rng)
+
+
+async def _crashes(world: RecordedWorld, log: LogClient, rng: random.Random) -> None:
+    for host in rng.sample(world.hosts, 2):
+        host.cut_power() if rng.random() < 0.6 else host.kill()
+        await asyncio.sleep(rng.uniform(0, 0.2))
+        host.start()
     await _append(log, rng, 3)
 
 
@@ -221,8 +228,11 @@ async def _replace_replica(world: RecordedWorld, rng: random.Random) -> None:
     new = world.join_replica(source)
     cluster, group = world.admin()
     goal = Goal(GoalId(world.entropy(16)), GoalKind.REPLACE_REPLICA, (), new, old)
-    task = group.run(
-        asyncio.get_running_loop().create_task, _tolerant(set_goal(cluster, goal, 5.0))
-    )
-    await task
+
+    async def ask() -> None:
+        await cluster.open(5.0)
+        await set_goal(cluster, goal, 8.0)
+
+    await group.run(asyncio.get_running_loop().create_task, _tolerant(ask()))
+    await asyncio.sleep(1.5)
     world.promote()

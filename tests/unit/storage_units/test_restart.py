@@ -418,6 +418,24 @@ def test_index_file_waits_for_a_repair_that_is_not_durable() -> None:
     assert bench.unit.store.state(Offset(3)) is State.DATA
 
 
+def test_index_file_waits_for_a_trim_that_is_not_durable() -> None:
+    """Else, after a power cut, what it was to trim would be gone and the mark as well."""
+    bench = Bench.fresh(1, UnitSettings(journal_file_bytes=16384))
+    bench.epoch(layout(1, [1]))
+    for offset in range(30):
+        bench.give(write(offset, offset + 1, entry=bytes([offset]) * 1000))
+    bench.unit.handle(bench.trim_message(5, 10), LEADER, 0.0)
+    bench.unit.maintain(0.0)
+    assert bench.unit.next_index() is None
+    before = bench.disk.twin()
+    bench.commit()
+    assert bench.unit.next_index() is not None
+    bench.disk = before
+    bench.start()
+    assert bench.unit.store.standing.trim_mark == 0
+    assert bench.unit.store.state(Offset(3)) is State.DATA
+
+
 def test_missing_journal_file_is_doubt() -> None:
     bench = serving(settings=UnitSettings(journal_file_bytes=16384))
     many(bench, 40)
