@@ -35,6 +35,10 @@ class Target(Protocol):
         """Count and look for the last time."""
         ...
 
+    def close(self) -> None:
+        """Free what the target holds, also after a crash."""
+        ...
+
 
 TARGETS: dict[str, Callable[[int], Target]] = {
     "link": LinkTarget,
@@ -115,6 +119,7 @@ def run(
         target.finish()
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
+        target.close()
         raise CrashError(name, seed, done, datagram, why) from error
     outcome.cpu_s = time.process_time() - began
     return outcome

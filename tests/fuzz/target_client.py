@@ -28,8 +28,8 @@ from .world import client_names
 OWN = Address("10.3.0.1", 5000)
 SESSION = Incarnation(b"fuzzed-session--")
 LINK = LinkSettings(reassembly_bytes_max=1 << 20)
-TASKS_MAX = 400
-"""Most tasks of the client and its fake cluster; each operation has a few."""
+TASKS_MAX = 4000
+"""Most tasks of the client and its fake cluster: a read may look after 64 holes a window."""
 
 _RENEWED_EVERY = 4000
 _STEP_S = 0.0005
@@ -205,9 +205,14 @@ class ClientTarget:
         """Count what the link dropped, and end the client."""
         check_link(self.link)
         self.stages.take_drops(self.link)
+        self.close()
+
+    def close(self) -> None:
+        """End the client and its loop, at whatever point they are."""
         self.driver.stop()
         assert self._loop is not None
-        self._loop.finish()
+        if not self._loop.is_closed():
+            self._loop.finish()
 
 
 async def _take_some(records: AsyncGenerator[object, None]) -> None:

@@ -88,6 +88,9 @@ class GroupTarget:
         draw = int(self._draw() * 4)
         return CLIENT if draw == 0 or draw == number else replica_address(draw)
 
+    def close(self) -> None:
+        """Free what the target holds: nothing."""
+
     def finish(self) -> None:
         """Count what the link dropped, and look at the replicas once more."""
         self._sweep()

@@ -85,6 +85,9 @@ class LinkTarget:
                 self.link.tick(self._now)
                 check_link(self.link)
 
+    def close(self) -> None:
+        """Free what the target holds: nothing."""
+
     def finish(self) -> None:
         """Count what the link dropped, and hold it to its bounds."""
         check_link(self.link)

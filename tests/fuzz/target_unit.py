@@ -135,6 +135,9 @@ class UnitTarget:
                 bench.run(bench.unit.tick(self._now))
             self._sweep()
 
+    def close(self) -> None:
+        """Free what the target holds: nothing."""
+
     def finish(self) -> None:
         """Count what the link dropped, and look at all that the unit holds."""
         self._sweep()
