@@ -30,13 +30,14 @@ from corfu.types import Address, Ballot, Incarnation, ReplicaId, Slot
 
 from .acceptor import Doubt
 from .commands import Command
-from .election import Election
+from .election import ROUNDS_PER_SLOT, Election
 from .identity import ReplicaIdentity
 from .learner import AppliedSlot
 from .learning import Learning
 from .member import WITH_BALLOT, Member, Phase, Watcher
 from .outbox import Outbox
 from .proposer import Attempt, Done
+from .screening import objection
 from .settings import SequencerSettings
 from .state import State
 from .storage import Restored
@@ -260,7 +261,16 @@ class Group:
             self._member.alarm(f"replica {message.replica} was formatted with another bootstrap")
             return
         self.heard_at[message.replica] = now
-        self._handlers[type(message)](message, now)
+        if self._is_sane(message):
+            self._handlers[type(message)](message, now)
+
+    def _is_sane(self, message: PaxosMessage) -> bool:
+        member = self._member
+        known = max(member.round_seen, member.acceptor.promised.round)
+        why = objection(message, max(known, member.applied * ROUNDS_PER_SLOT))
+        if why is not None:
+            member.alarm(f"replica {message.replica} sent {why}: dropped")
+        return why is None
 
     def _on_foreign(self, message: PaxosMessage, sender: Address, now: float) -> None:
         """Handle a message of a replica that is no member, as far as is known here."""
@@ -285,7 +295,11 @@ class Group:
                 wanted = now - member.leader_heard_at >= member.settings.election_s_min
             if wanted and message.formatted == self.state.formatted:
                 self._learning.catch_up_from(sender, now)
-        elif isinstance(message, Chosen) and self._learning.was_asked_for(message):
+        elif (
+            isinstance(message, Chosen)
+            and self._learning.was_asked_for(message)
+            and self._is_sane(message)
+        ):
             self._learning.on_chosen(message, now)
 
     def _on_expelled(self, message: Expelled, now: float) -> None:

@@ -35,6 +35,9 @@ class Phase(enum.Enum):
     LEADING = 7
 
 
+ALARMS_MAX = 1000
+"""Different alarms that one process raises."""
+
 WITH_BALLOT = frozenset({Phase.CATCHING_UP, Phase.RECOVERING, Phase.LEADING})
 """The phases of a term: a majority has promised the own ballot."""
 
@@ -204,6 +207,7 @@ class Member:
 
     def alarm(self, text: str) -> None:
         """Raise an alarm, each text once."""
-        if text not in self._alarmed:
+        # Texts hold numbers that others chose: of very many, the first ones say enough.
+        if text not in self._alarmed and len(self._alarmed) < ALARMS_MAX:
             self._alarmed.add(text)
             self.watcher.alarm(text)

@@ -35,6 +35,9 @@ class Rebuilds:
         # Where the unit has a seat its chain has decided with it, and nothing is ever replaced.
         if any(standing.seat_of(item.offset) is not None for item in message.items):
             return self._refuse(message, Reason.WRONG_UNIT, sender)
+        # Old chains lie below T of the layout that is installed here, and T below the window.
+        if any(item.offset >= standing.window_end for item in message.items):
+            return self._refuse(message, Reason.ABOVE_WINDOW, sender)
         if not store.has_junk_room(2 + len(message.items)):
             return self._refuse(message, context.no_room(), sender)
         if self._copies.busy(message.request, now):

@@ -108,6 +108,10 @@ class Repair:
             return [Send(sender, WrongEpoch(message.request, standing.sealed, Offset(0)))]
         if any(not self._is_head_for(item.offset) for item in message.items):
             return self._control.refuse(message, Reason.WRONG_UNIT, sender)
+        # A verdict is about what was granted before this epoch. It opens no way either to offsets
+        # that nobody was granted: the local tail would look as if the sequencer lost its state.
+        if any(item.offset >= standing.window_end for item in message.items):
+            return self._control.refuse(message, Reason.ABOVE_WINDOW, sender)
         if not context.store.has_order_room(1 + len(message.items)):
             return self._control.refuse(message, context.no_room(), sender)
         wanted: dict[Address, list[Wanted]] = {}

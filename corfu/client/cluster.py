@@ -21,6 +21,10 @@ from corfu.types import Address, ClusterId, Epoch, Offset
 T = TypeVar("T")
 
 
+_WRITE_S_MAX = 60.0
+"""Slower than this no writer is believed to be: longer than any of its calls takes by default."""
+
+
 class Endpoint(Network, Clock, Protocol):
     """Requests and time: all that a client needs of the world."""
 
@@ -252,7 +256,8 @@ class Cluster:
 
     def learn_write_times(self, p99_us: int, lost_permille: int) -> None:
         """Take over what the leader has heard from all writers."""
-        self.write_p99_s = p99_us / 1e6
+        # One bad number must not make every reader wait for years at a hole.
+        self.write_p99_s = min(p99_us / 1e6, _WRITE_S_MAX)
         self.lost_permille = lost_permille
 
     def _leader_by_layout(self) -> Address | None:

@@ -136,7 +136,12 @@ class TokenDesk:
         except UnavailableError as error:
             trouble = str(error)
         else:
-            if isinstance(reply, Grant) and reply.epoch == layout.epoch:
+            # Exactly what was asked for: each token beyond that would cost a fill.
+            if (
+                isinstance(reply, Grant)
+                and reply.epoch == layout.epoch
+                and reply.count == len(entries)
+            ):
                 return reply
             trouble = "the leader's answer made no sense"
             if isinstance(reply, Rejected):

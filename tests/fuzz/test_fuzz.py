@@ -1,0 +1,54 @@
+"""Five million mutated datagrams a run, spread over the processes of pytest; nothing may crash."""
+
+from __future__ import annotations
+
+import gc
+import resource
+
+import pytest
+
+from corfu import codec
+from corfu.link import Link
+from corfu.link.reassembly import Reassembly
+from corfu.messages import KINDS
+from corfu.storage_units import context, repair
+from corfu.storage_units.store import Store
+from corfu.types import Offset
+
+from .run import SHARES, CrashError, run
+
+TOTAL = 5_000_000
+GROWTH_BYTES_MAX = 10 << 20
+_PARTS = {"link": 30, "unit": 4, "replica": 4, "client": 1}
+
+
+def parts() -> list[tuple[str, int, int]]:
+    """Return (target, seed, datagrams) of all items; together they are at least `TOTAL`."""
+    return [
+        (name, 1000 + number, -(-round(TOTAL * SHARES[name]) // _PARTS[name]))
+        for name in _PARTS
+        for number in range(_PARTS[name])
+    ]
+
+
+def test_parts_are_five_million_in_all() -> None:
+    assert sum(count for _, _, count in parts()) >= TOTAL
+    assert set(_PARTS) == set(SHARES)
+
+
+@pytest.mark.parametrize(("target", "seed", "datagrams"), parts())
+def test_mutated_datagrams_when_received_break_no_rule(
+    target: str, seed: int, datagrams: int
+) -> None:
+    """A crash tells how to repeat it. The floors say that the run went deep enough to count."""
+    run(target, seed, 5000)
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = run(target, seed, datagrams)
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert outcome.stages.datagrams == datagrams
+    assert outcome.stages.shortfalls(dispatched=_DISPATCHED_MIN[target]) == []
+    assert grown <= GROWTH_BYTES_MAX, f"{grown} bytes more are resident"
+
+
+_DISPATCHED_MIN = {"link": 0.0, "unit": 0.3, "replica": 0.3, "client": 0.05}
