@@ -14,6 +14,10 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+ROUNDING_S = 1e-9
+"""Times turned from one clock to another and back differ by less."""
+
+
 class Timer(asyncio.TimerHandle):
     """A timer that knows whether it waits in the heap: only then its cancelling is counted."""
 
@@ -36,8 +40,12 @@ class Clock:
         return self._local + (real - self._real) * self.rate
 
     def real(self, local: float) -> float:
-        """Return the virtual time at which this clock, which is not frozen, shows `local`."""
-        return self._real + (local - self._local) / self.rate
+        """Return a virtual time at which this clock, which is not frozen, shows `local` or more.
+
+        Never a moment too early, not by rounding either: who sleeps until a time of its own clock
+        would be woken before it, and sleep again, for ever, at one and the same virtual time.
+        """
+        return self._real + (local - self._local) / self.rate + ROUNDING_S
 
 
 class Group:

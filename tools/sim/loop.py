@@ -20,7 +20,7 @@ from typing import TypeVar, TypeVarTuple, Unpack
 
 import xxhash
 
-from corfu.tools.sim.group import GROUP, Group, Timer
+from corfu.tools.sim.group import GROUP, ROUNDING_S, Group, Timer
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -35,8 +35,6 @@ FAILURE_GRACE_S = 30.0
 """How long, in virtual seconds, a failed task may wait for somebody to take its exception."""
 
 _COMPACT_MIN = 256
-_ROUNDING_S = 1e-9
-"""Times turned from one clock to another and back differ by less."""
 _pack_time = struct.Struct("<d").pack
 
 
@@ -309,7 +307,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _is_early(self, timer: Timer) -> bool:
         group = timer._context.get(GROUP)  # type: ignore[attr-defined]
         clock = None if group is None else group.clock
-        return clock is not None and clock.local(self.now) < timer.when() - _ROUNDING_S
+        return clock is not None and clock.local(self.now) < timer.when() - ROUNDING_S
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         if not (isinstance(handle, Timer) and handle.queued):
