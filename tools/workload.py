@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 
 from corfu.client.packing import chunks
 from corfu.config import ENTRY_BYTES_MAX
@@ -39,6 +38,7 @@ from .history import (
 )
 from .recording import FOLLOWED_MAX, Followed, Recorder
 from .records import key_of, make_record
+from .workload_options import WorkloadOptions
 
 __all__ = [
     "FOLLOWED_MAX",
@@ -55,47 +55,6 @@ MARKS = {
     State.TRIMMED: Mark.TRIMMED,
     State.LOST: Mark.LOST,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadOptions:
-    """How much one client does. `*_gap_s` are means of exponential gaps."""
-
-    appenders: int = 2
-    """Concurrent appending tasks."""
-
-    append_gap_s: float = 0.02
-    read_gap_s: float = 0.05
-    append_timeout_s: float = 4.0
-    record_bytes_max: int = 300
-    large_share: float = 0.01
-    large_bytes_max: int = 150_000
-    trim_clients: float = 0.4
-    """Share of the clients that trim."""
-
-    trim_share: float = 0.2
-    """Share of their turns to trim that do."""
-
-    trimmed_share: float = 1.0
-    """At most this part of what a client knows of the log is trimmed by it: the rest is there to
-    be found, or missed, in the end."""
-
-    first: int = 0
-    """What lies below this offset is nobody's business here: another's, in a log that was there
-    before."""
-
-    fill_own_only: bool = False
-    """Fill only offsets that hold something of this client: an append of another that is under way
-    is never made to move."""
-
-    cancel_share: float = 0.0
-    """Share of the appends that are cancelled before they have ended."""
-
-    cancel_s_max: float = 0.02
-    """They are cancelled at most so soon."""
-
-    catch_up_s: float = 0.0
-    """How long, after the last append, a follower may take to come to it. 0: it is not asked."""
 
 
 class FollowerStalledError(Exception):
@@ -310,6 +269,8 @@ class Workload:
     async def _scan(self) -> None:
         start = max(self._options.first, self._place().offset - self._rng.randint(0, 200))
         end = start + self._rng.randint(1, 300)
+        share = self._options.to_tail_share
+        to_tail = share > 0 and self._rng.random() < share
         invoked = self._recorder.now()
         items: list[tuple[Place, str]] = []
         begin: Place = (start, 0)
@@ -318,12 +279,18 @@ class Workload:
         stop = start if tail is None else min(end, tail)
         if start >= stop:
             return
+        if to_tail:
+            # It asks for the tail itself: what it must give was there when that began.
+            invoked = self._recorder.now()
+        ended = False
         try:
-            async for record in self._log.scan(Offset(start), Offset(stop), on_lost="skip"):
+            until = None if to_tail else Offset(stop)
+            async for record in self._log.scan(Offset(start), until, on_lost="skip"):
                 place = (record.position.offset, record.position.index)
                 items.append((place, key_of(record.data)))
                 reached = (place[0], place[1] + 1)
-            reached = max((stop, 0), begin)
+            ended = True
+            reached = reached if to_tail else max((stop, 0), begin)
         except TrimmedError as error:
             if not items:
                 begin = reached = (error.trim_mark, 0)
@@ -339,6 +306,7 @@ class Workload:
                 reached,
                 tuple(items),
                 cached=True,
+                to_tail=to_tail and ended,
             )
         )
 
