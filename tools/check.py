@@ -29,7 +29,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from .check_options import DEFAULT_OPTIONS, CheckOptions, LostChain
-from .check_order import check_batch, check_call_order, check_order, check_trims, is_value
+from .check_order import (
+    check_batch,
+    check_call_order,
+    check_order,
+    check_scans_to_tail,
+    check_trims,
+    is_value,
+)
 from .history import (
     Append,
     Fill,
@@ -101,6 +108,7 @@ def check(
     checker.check_appends()
     check_order(sightings, report)
     checker.check_scans()
+    check_scans_to_tail(sightings, report)
     check_trims(sightings, options, report)
     checker.check_lost()
     checker.check_final()

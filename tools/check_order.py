@@ -74,6 +74,39 @@ def _order_rule(sightings: Sightings, shown: int, index: int) -> str:
     return "tail" if isinstance(before, Tail) else "real-time"
 
 
+def check_scans_to_tail(sightings: Sightings, report: Report) -> None:
+    """Check that a scan to the tail gave, or came past, all that had been shown before it began."""
+    begins: list[Bound] = []
+    for index, operation in enumerate(sightings.history):
+        if isinstance(operation, Scan) and operation.to_tail:
+            end = operation.end
+            begins.append((operation.invoked, end[0] if end[1] else end[0] - 1, index))
+    if not begins:
+        return
+    ends: list[Bound] = []
+    for index, operation in enumerate(sightings.history):
+        highest = _highest_record(operation)
+        if operation.completed is not None and highest >= 0 and not sightings.is_lost(highest):
+            ends.append((operation.completed, highest, index))
+    for shown, index, highest, last in _sweep(ends, begins):
+        report.add("scan", f"it ended at {last}, {highest} was there before", shown, index)
+
+
+def _highest_record(operation: Operation) -> int:
+    """Return the highest offset at which the operation showed a record; -1 if it showed none."""
+    match operation:
+        case Append(places=places):
+            return max((place[0] for place in places if place is not None), default=-1)
+        case Read(offset=offset, seen=seen) | Fill(offset=offset, seen=seen):
+            return offset if isinstance(seen, tuple) or seen is Mark.DATA else -1
+        case Scan(items=items):
+            return items[-1][0][0] if items else -1
+        case Tail() | Trim():
+            return -1
+        case _:
+            assert_never(operation)
+
+
 def check_trims(sightings: Sightings, options: CheckOptions, report: Report) -> None:
     """Check that trimmed values stay away, marks rise, and each trimming was asked for."""
     final = sightings.final

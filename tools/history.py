@@ -188,8 +188,9 @@ def _encode(operation: Operation) -> dict[str, object]:
         case Read(_, _, _, offset, seen, index, cached):
             line |= {"offset": offset, "seen": _encode_seen(seen), "index": index}
             line |= {"cached": cached}
-        case Scan(_, _, _, start, end, items, cached, followed):
+        case Scan(_, _, _, start, end, items, cached, followed, to_tail):
             line |= {"start": start, "end": end, "cached": cached, "followed": followed}
+            line |= {"to_tail": to_tail}
             line |= {"items": [[offset, index, key] for (offset, index), key in items]}
         case Tail(_, _, _, tail, confirmed):
             line |= {"offset": tail, "confirmed": confirmed}
@@ -236,7 +237,8 @@ def _decode(fields: dict[str, Any], known: dict[tuple[int, int, str], Item]) -> 
                 [known.get(tuple(each)) or _item(each, known) for each in fields["items"]]
             )
             cached, followed = bool(fields["cached"]), bool(fields.get("followed"))
-            return Scan(invoked, completed, client, start, end, items, cached, followed)
+            to_tail = bool(fields.get("to_tail"))
+            return Scan(invoked, completed, client, start, end, items, cached, followed, to_tail)
         case "tail":
             tail = _number(fields["offset"])
             return Tail(invoked, completed, client, tail, bool(fields["confirmed"]))

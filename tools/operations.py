@@ -90,6 +90,8 @@ class Scan:
         items: What it gave, in its order.
         cached: As in `Read`.
         followed: It is a part of a follow, which began at `invoked`.
+        to_tail: It was to go to the tail of the moment at which it began, and ended by itself;
+            then `end` lies behind the last record that it gave.
     """
 
     invoked: float
@@ -100,6 +102,7 @@ class Scan:
     items: tuple[tuple[Place, str], ...]
     cached: bool = False
     followed: bool = False
+    to_tail: bool = False
 
 
 @dataclass(frozen=True, slots=True)

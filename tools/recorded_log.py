@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 
 from corfu.client.packing import chunks
 from corfu.config import ENTRY_BYTES_MAX
@@ -27,6 +26,7 @@ from corfu.types import Offset, Position, Record, State
 from .operations import Append, Fill, Mark, Outcome, Place, Read, Scan, Seen, Tail, Trim
 from .recording import Followed, Recorder
 from .records import key_of, make_record
+from .workload_options import WorkloadOptions
 
 MARKS = {
     State.DATA: Mark.DATA,
@@ -37,50 +37,6 @@ MARKS = {
 
 _TIMEOUT_S = 5.0
 _KNOWN_SHARE = 0.7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadOptions:
-    """How much one client does. `*_gap_s` are means of exponential gaps."""
-
-    appenders: int = 2
-    """Concurrent appending tasks."""
-
-    append_gap_s: float = 0.02
-    read_gap_s: float = 0.05
-    append_timeout_s: float = 4.0
-    record_bytes_max: int = 300
-    large_share: float = 0.01
-    large_bytes_max: int = 150_000
-    trim_clients: float = 0.4
-    """Share of the clients that trim."""
-
-    trim_share: float = 0.2
-    """Share of their turns to trim that do."""
-
-    trimmed_share: float = 1.0
-    """At most this part of what a client knows of the log is trimmed by it: the rest is there to
-    be found, or missed, in the end."""
-
-    first: int = 0
-    """What lies below this offset is nobody's business here: another's, in a log that was there
-    before."""
-
-    fill_own_only: bool = False
-    """Fill only offsets that hold something of this client: an append of another that is under way
-    is never made to move."""
-
-    cancel_share: float = 0.0
-    """Share of the operations that are cancelled before they have ended."""
-
-    cancel_s_max: float = 0.02
-    """They are cancelled at most so soon."""
-
-    catch_up_s: float = 0.0
-    """How long, after the last append, a follower may take to come to it. 0: it is not asked."""
-
-    visits: bool = False
-    """Whether a client opens other logs, too, which it closes with appends in flight."""
 
 
 class RecordedLog:
@@ -226,25 +182,31 @@ class RecordedLog:
         end: Position | Offset = Offset(stop)
         begin: Place = (first, 0)
         claimed: Place = (stop, 0)
-        if stop - first > 1 and rng.random() < 0.3:
+        to_tail = rng.random() < self._options.to_tail_share
+        if to_tail:
+            # It asks for the tail itself: what it must give was there when that began.
+            invoked = self._recorder.now()
+        elif stop - first > 1 and rng.random() < 0.3:
             start, end = Position(Offset(first), 1), Position(Offset(stop - 1), 1)
             begin, claimed = (first, 1), (stop - 1, 1)
         items: list[tuple[Place, str]] = []
         reached = begin
         on_lost: OnLost = "skip" if rng.random() < 0.7 else "raise"
+        ended = False
         try:
-            async for record in self._scanned(start, end, on_lost):
+            async for record in self._scanned(start, None if to_tail else end, on_lost):
                 place = (record.position.offset, record.position.index)
                 items.append((place, key_of(record.data)))
                 reached = (place[0], place[1] + 1)
-            reached = claimed
+            ended = True
+            reached = reached if to_tail else claimed
         except TrimmedError as error:
             if not items:
                 begin = reached = (error.trim_mark, 0)
             self._note_trimmed(error, invoked)
         except (UnavailableError, LostError):
             pass  # what it gave before is recorded all the same
-        self._keep_scan(invoked, begin, reached, items)
+        self._keep_scan(invoked, begin, reached, items, to_tail=to_tail and ended)
 
     def _note_trimmed(self, error: TrimmedError, invoked: float) -> None:
         """Record what a scan that ended so has said of the offsets below the mark."""
@@ -257,17 +219,19 @@ class RecordedLog:
         """Scan from wherever the log begins to its tail."""
         invoked = self._recorder.now()
         items: list[tuple[Place, str]] = []
+        ended = False
         try:
             async for record in self._scanned(EARLIEST, None, "skip"):
                 place = (record.position.offset, record.position.index)
                 items.append((place, key_of(record.data)))
+            ended = True
         except TrimmedError as error:
             self._note_trimmed(error, invoked)
         except UnavailableError:
             pass  # what it gave before is recorded all the same
         if items:
             (offset, index), _key = items[-1]
-            self._keep_scan(invoked, items[0][0], (offset, index + 1), items)
+            self._keep_scan(invoked, items[0][0], (offset, index + 1), items, to_tail=ended)
 
     async def fill(self) -> None:
         """Fill an offset that is written, or should be."""
@@ -351,7 +315,13 @@ class RecordedLog:
         return Position(Offset(max(first, top + self._rng.randint(-50, 20))), 0)
 
     def _keep_scan(
-        self, invoked: float, begin: Place, reached: Place, items: list[tuple[Place, str]]
+        self,
+        invoked: float,
+        begin: Place,
+        reached: Place,
+        items: list[tuple[Place, str]],
+        *,
+        to_tail: bool,
     ) -> None:
         self._recorder.keep(
             Scan(
@@ -362,6 +332,7 @@ class RecordedLog:
                 reached,
                 tuple(items),
                 cached=True,
+                to_tail=to_tail,
             )
         )
 

@@ -41,7 +41,8 @@ RULES = {
     "many-order": "the records of one append_many keep their order",
     "batch": "the records of one entry are there together; none of a later entry after a failure",
     "call-order": "an ordered client's records lie in the order of its calls",
-    "scan": "a scan gives every record between its bounds, in order, and nothing else",
+    "scan": "a scan or follow gives every record between its bounds, in order, and nothing else; "
+    "one that goes to the tail gives all that was there when it began",
     "trim": "below a mark that trim() returned no value is shown again; marks only rise, and "
     "reach what was asked or the tail",
     "untrimmed": "nothing is trimmed that no trim asked for",

@@ -14,8 +14,9 @@ from corfu.errors import UnavailableError
 from corfu.log import Log
 from corfu.types import Offset, Position
 
-from .recorded_log import RecordedLog, WorkloadOptions
+from .recorded_log import RecordedLog
 from .recording import Recorder
+from .workload_options import WorkloadOptions
 
 __all__ = ["FollowerStalledError", "Workload", "WorkloadOptions"]
 

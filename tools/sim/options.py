@@ -129,6 +129,7 @@ class Options:
             trim_share=self.trim_share,
             cancel_share=self.cancel_share,
             visits=self.visits,
+            to_tail_share=0.2,
         )
 
 

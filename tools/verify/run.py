@@ -157,6 +157,7 @@ class Run:
             trimmed_share=0.5,
             first=self.start,
             fill_own_only=not wish.fill,
+            to_tail_share=0.3,
             cancel_share=0.02,
             catch_up_s=CATCH_UP_S,
         )

@@ -16,9 +16,10 @@ from corfu.errors import AppendUnknownError, NotAppendedError, UsageError
 from corfu.log import Log
 from corfu.tools import recorded_log, workload
 from corfu.tools.history import Append, Fill, Operation, Outcome, Scan, Trim
-from corfu.tools.recorded_log import RecordedLog, WorkloadOptions
+from corfu.tools.recorded_log import RecordedLog
 from corfu.tools.recording import FOLLOWED_MAX, Followed, Recorder
 from corfu.tools.records import make_record
+from corfu.tools.workload_options import WorkloadOptions
 from corfu.types import Offset, Position, Record
 
 
