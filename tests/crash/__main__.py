@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from tests.crash.campaign import DAMAGES, PROBLEMS_MAX, Campaign, Effort, Tally
-from tests.crash.plan import SHARES, SUBJECTS
+from tests.crash.campaign import DAMAGES, Campaign, Effort, Tally
+from tests.crash.plan import SHARES, SUBJECTS, first_seed
 
 _EPILOG = """\b
 Examples:
@@ -93,7 +93,8 @@ def main(
             if sys.stderr.isatty():
                 click.echo(f"\r{what}: {done:,} of {of:,}   ", nl=False, err=True)
 
-        tally = campaign.run(seed, wanted, progress)
+        first = seed if only is not None else first_seed(damage, seed)
+        tally = campaign.run(first, wanted, progress)
         if sys.stderr.isatty():
             click.echo("\r\033[K", nl=False, err=True)
         seconds = time.monotonic() - part_began
@@ -104,7 +105,7 @@ def main(
     if output is not None:
         output.write_text(json.dumps(_figures(parts, total, seed), indent=2) + "\n")
     if total.problems:
-        click.echo(f"\n{len(total.problems)} problems (a part stops at {PROBLEMS_MAX})")
+        click.echo(f"\n{len(total.problems)} problems (a part stops at {Effort().problems})")
         for problem in total.problems:
             click.echo(str(problem))
         raise SystemExit(1)

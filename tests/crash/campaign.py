@@ -39,6 +39,8 @@ class Effort:
     """Images at each step of such a recovery."""
     rot: int = 4096
     """Bad places."""
+    problems: int = 20
+    """After so many it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,6 @@ class Tally:
         self.problems += other.problems
 
 
-PROBLEMS_MAX = 20
-
-
 class Campaign:
     """All states of one kind of damage to one subject, trace after trace."""
 
@@ -125,7 +124,7 @@ class Campaign:
         self, seed: int, states: int, progress: Callable[[int], None] = lambda states: None
     ) -> Tally:
         """Record the traces of `seed` and the seeds after it until so many states were seen."""
-        while self.tally.total < states and len(self.tally.problems) < PROBLEMS_MAX:
+        while self.tally.total < states and len(self.tally.problems) < self._effort.problems:
             before = self.tally.total
             run = _Run(
                 self._subject, self._damage, self._effort, seed, self.tally, self._only, self._seen
@@ -193,7 +192,7 @@ class _Run:
                 assert isinstance(step.what, Promised)
                 self._promised = step.what
                 self._promises += 1
-            if self._left <= 0 or len(tally.problems) >= PROBLEMS_MAX:
+            if self._left <= 0 or len(tally.problems) >= effort.problems:
                 return
             if self._damage == "crash":
                 self._crash(platter, kind_of(touched(step)))
@@ -362,7 +361,7 @@ class _Run:
             return None, f"! {type(error).__name__}: {error}"
 
     def _report(self, text: str, difference: tuple[str, ...]) -> None:
-        if len(self._tally.problems) < PROBLEMS_MAX:
+        if len(self._tally.problems) < self._effort.problems:
             self._tally.problems.append(
                 Problem(
                     self._subject.name,

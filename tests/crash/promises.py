@@ -133,8 +133,10 @@ class UnitNotes(_Notes):
 
     def leaves(self) -> None:
         """The identity is about to change: what the old incarnation held is a hint from now on."""
-        self.promised = replace(self.promised, values={})
-        self.disk.promise(self.promised)
+        if self.promised.formatted:
+            self.known.units.note_mark("lives", (self.lives + 1,))
+            self.promised = replace(self.promised, values={})
+            self.disk.promise(self.promised)
 
     def sent(self, message: Message) -> None:
         """Take a message that leaves the unit."""

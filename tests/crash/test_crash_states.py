@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.crash.campaign import Campaign, Effort
-from tests.crash.plan import SHARES, SUBJECTS
+from tests.crash.plan import SHARES, SUBJECTS, first_seed
 
 PORTION = 20_000
 FLOOR = 500_000
@@ -16,7 +16,10 @@ def portions() -> list[tuple[str, str, int, int]]:
     found: list[tuple[str, str, int, int]] = []
     for (kind, damage), states in SHARES.items():
         count = -(-states // PORTION)
-        found += [(kind, damage, 1 + 1000 * part, -(-states // count)) for part in range(count)]
+        found += [
+            (kind, damage, first_seed(damage, 1 + 1000 * part), -(-states // count))
+            for part in range(count)
+        ]
     return found
 
 

@@ -47,7 +47,8 @@ def _fresh_recordings() -> Iterator[None]:
 
 
 def found(kind: str, damage: str, states: int = 3000, seed: int = 1) -> list[Problem]:
-    return Campaign(SUBJECTS[kind](), damage, Effort()).run(seed, states).problems
+    effort = Effort(problems=8)
+    return Campaign(SUBJECTS[kind](), damage, effort).run(seed, states).problems
 
 
 def without(
