@@ -7,15 +7,7 @@ import resource
 
 import pytest
 
-from corfu import codec
-from corfu.link import Link
-from corfu.link.reassembly import Reassembly
-from corfu.messages import KINDS
-from corfu.storage_units import context, repair
-from corfu.storage_units.store import Store
-from corfu.types import Offset
-
-from .run import SHARES, CrashError, run
+from .run import SHARES, run
 
 TOTAL = 5_000_000
 GROWTH_BYTES_MAX = 10 << 20
