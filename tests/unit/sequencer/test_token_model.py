@@ -50,7 +50,12 @@ class TokenModel(RuleBasedStateMachine):
         self.closed = False
 
     @precondition(lambda self: not self.closed)
-    @rule(client=CLIENTS, count=st.integers(0, 5), back=st.integers(0, 1), oldest=st.booleans())
+    @rule(
+        client=CLIENTS,
+        count=st.integers(0, 5),
+        back=st.sampled_from([0, 0, 0, 1]),
+        oldest=st.booleans(),
+    )
     def ask(self, client: int, count: int, back: int, oldest: bool) -> None:
         """Ask for the first time, now and then in the epoch before."""
         self.sequences[client] += 1
@@ -61,9 +66,11 @@ class TokenModel(RuleBasedStateMachine):
     @precondition(lambda self: not self.closed)
     @rule(data=st.data())
     def ask_again(self, data: st.DataObject) -> None:
-        """Repeat a request: the same grant, or none."""
-        if self.old:
-            self._ask(self.old[data.draw(st.sampled_from(sorted(self.old)))])
+        """Repeat a request, most often of this epoch: the same grant, or none."""
+        of_now = [r for r, message in self.old.items() if message.epoch == self.epoch]
+        choices = sorted(of_now) or sorted(self.old)
+        if choices:
+            self._ask(self.old[data.draw(st.sampled_from(choices))])
 
     @precondition(lambda self: not self.closed)
     @rule(accepted=st.booleans())
