@@ -219,7 +219,11 @@ def decode_history(lines: Iterable[str]) -> tuple[list[Operation], FinalLog | No
                         entries[int(offset)] = tuple(map(str, records))
                 case _:
                     history.append(_decode(fields))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (
+            *(ValueError, TypeError, KeyError, IndexError),
+            # Infinity where an offset is wanted; thousands of brackets.
+            *(OverflowError, RecursionError),
+        ) as error:
             raise HistoryFormatError(f"line {number}: {error!r}") from error
     if head is None and entries:
         raise HistoryFormatError("entries of a final log that is missing")

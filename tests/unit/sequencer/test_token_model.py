@@ -17,6 +17,7 @@ from tests.unit.sequencer.group_bench import incarnation
 SETTINGS = SequencerSettings(
     window_offsets_min=8, answers_max=2, clients_max=3, waiting_max=4, waiting_s=1.0
 )
+BACK = st.sampled_from([0, 0, 0, 1])
 CLIENTS = st.integers(1, 3)
 
 
