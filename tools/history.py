@@ -132,7 +132,11 @@ class HistoryReader:
                     return True
         except HistoryFormatError:
             raise
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (
+            *(ValueError, TypeError, KeyError, IndexError),
+            # Infinity where an offset is wanted; thousands of brackets.
+            *(OverflowError, RecursionError),
+        ) as error:
             raise HistoryFormatError(repr(error)) from error
         return False
 

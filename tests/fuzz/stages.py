@@ -11,6 +11,10 @@ from corfu.link.core import Delivery
 from corfu.messages import KINDS, Message
 from corfu.types import Address
 
+from .bounds import BrokenRuleError
+from .mutate import FOREIGN
+
+_CLUSTER = slice(20, 28)
 _FRAME_FAULTS = ("short", "foreign", "malformed")
 _FRAGMENT_FAULTS = ("fragment", "late", "evicted")
 
@@ -84,6 +88,8 @@ class Stages:
         drops = link.counters.drops
         before = drops["body"]
         deliveries = link.receive(datagram, sender, now)
+        if deliveries and datagram[_CLUSTER] == FOREIGN:
+            raise BrokenRuleError(f"taken from another cluster: {deliveries}")
         self.datagrams += 1
         self.refused(kind, drops["body"] - before)
         self.decoded += len(deliveries)
