@@ -353,7 +353,8 @@ class Workload:
     async def _follow_on(self) -> None:
         """Follow until cancelled; begin again behind the trim mark when it is overtaken."""
         start = Offset(self._options.first)
-        while not self._stopping.is_set():
+        # One that is to catch up goes on until it is cancelled.
+        while self._options.catch_up_s or not self._stopping.is_set():
             followed = Followed(self._recorder, self._name, start)
             try:
                 async for record in self._log.follow(start, on_lost="skip"):
@@ -361,6 +362,8 @@ class Workload:
                     self._followed = followed.reached
             except TrimmedError as error:
                 followed.trimmed(error)
+                # What was trimmed before it came there is never given.
+                self._followed = max(self._followed, (error.trim_mark, 0))
                 start = max(error.trim_mark, Offset(start + 1))
             except UnavailableError:
                 start = Offset(followed.reached[0] + 1) if followed.reached[1] else start
