@@ -290,6 +290,8 @@ class RecordedLog:
         except TrimmedError as error:
             if followed is not None:
                 followed.trimmed(error)
+            # What was trimmed before it came there is never given.
+            self.followed = max(self.followed, (error.trim_mark, 0))
             return max(error.trim_mark, Offset((start or 0) + 1))
         except UnavailableError:
             pass  # it goes on where that one has come to

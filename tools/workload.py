@@ -150,7 +150,8 @@ class Workload:
         # Whether it comes to the last append is asked of those that begin below it.
         latest = not self._options.catch_up_s and self._rng.random() < 0.2
         start = None if latest else first
-        while not self._stopping.is_set():
+        # One that is to catch up goes on until it is cancelled.
+        while self._options.catch_up_s or not self._stopping.is_set():
             start = await recorded.follow(start)
 
     async def _visit_on(self) -> None:
