@@ -6,7 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from corfu.ports import Sync, SyncFolder, WriteAt
 from tests.crash.platter import SECTOR, Platter
@@ -39,6 +39,8 @@ class Effort:
     """Images at each step of such a recovery."""
     rot: int = 4096
     """Bad places."""
+    start_again_every: int = 16
+    """Of so many bad places that were found, one is recovered from twice."""
     problems: int = 20
     """After so many it ends."""
 
@@ -290,7 +292,8 @@ class _Run:
 
     def _judge_rot(self, rotten: Rotten, sound: View) -> None:
         tally = self._tally
-        found, refusal = self._recovered(ImageDisk(rotten.image))
+        disk = ImageDisk(rotten.image)
+        found, refusal = self._recovered(disk)
         if found is None:
             assert refusal is not None
             if refusal.startswith("!"):
@@ -298,6 +301,7 @@ class _Run:
             elif not _names(refusal, rotten):
                 self._report(f"{rotten}: refused without naming the file: {refusal}", ())
             tally.detected += 1
+            self._start_again(disk, rotten)
             return
         if found == sound:
             tally.harmless += 1
@@ -316,6 +320,21 @@ class _Run:
         for text in texts:
             self._report(f"{rotten}: {text}", found.complaints)
         tally.detected += 1
+        self._start_again(disk, rotten)
+
+    def _start_again(self, disk: ImageDisk, rotten: Rotten) -> None:
+        """Now and then recover once more: what was found is not to be forgotten by a restart."""
+        if self._only is None and self._tally.detected % self._effort.start_again_every:
+            return
+        found, refusal = self._recovered(disk)
+        if found is None:
+            if refusal is not None and refusal.startswith("!"):
+                self._report(f"{rotten}, started again: {refusal}", ())
+            return
+        # Of a mark that rotted away the first start has told; a value must be suspected for ever.
+        values = replace(self._promised, marks={})
+        for text in hidden(self._subject, found, values, self._ever):
+            self._report(f"{rotten}, started again: {text}", found.complaints)
 
     def _is_last_write(self, rotten: Rotten) -> bool:
         """Tell whether the damage took the head of what the process wrote last, unmarked yet.
