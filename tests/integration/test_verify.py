@@ -88,7 +88,7 @@ def test_verify_beside_others_is_sound_and_its_history_is_checked_again(
 
 
 def _judge_with_one_answer_altered(kept: Path, prefix: str) -> None:
-    """Have one read give another record of the run, in what was recorded."""
+    """Have one read of a record give another one, in what was recorded."""
     lines = kept.read_text().splitlines()
     reads = [
         (number, fields)
