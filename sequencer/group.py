@@ -267,7 +267,7 @@ class Group:
     def _is_sane(self, message: PaxosMessage) -> bool:
         member = self._member
         known = max(member.round_seen, member.acceptor.promised.round)
-        why = objection(message, max(known, member.applied * ROUNDS_PER_SLOT))
+        why = objection(message, max(known, member.applied * ROUNDS_PER_SLOT), member.applied)
         if why is not None:
             member.alarm(f"replica {message.replica} sent {why}: dropped")
         return why is None

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import click
 
-from .run import SHARES, TARGETS, CrashError, Outcome, replay, run
+from .run import SHARES, TARGETS, CrashError, Outcome, replay, run, warm_up
 
 PART = 50_000
 """Datagrams of one seed; a run of millions is many seeds."""
@@ -37,7 +37,7 @@ class Part:
 
 def run_part(target: str, seed: int, datagrams: int) -> Part:
     """Run one part in this process; the first one here has all memory to itself that it needs."""
-    run(target, seed, min(datagrams, 5000))
+    warm_up(target, seed)
     before = rss_bytes()
     try:
         outcome = run(target, seed, datagrams, timed=True)

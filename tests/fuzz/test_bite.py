@@ -112,7 +112,7 @@ def strangers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def paxos_values_are_not_screened(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other bugs that the fuzz found in replicas: unknown commands, and the last round."""
-    monkeypatch.setattr(group, "objection", lambda message, known: None)
+    monkeypatch.setattr(group, "objection", lambda message, known, applied: None)
 
 
 def desk_grants_an_offset_twice(monkeypatch: pytest.MonkeyPatch) -> None:

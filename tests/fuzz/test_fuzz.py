@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import resource
+from pathlib import Path
 
 import pytest
 
-from .run import SHARES, run
+from .run import SHARES, run, warm_up
 
 TOTAL = 5_000_000
-GROWTH_BYTES_MAX = 10 << 20
 _PARTS = {"link": 30, "unit": 4, "replica": 4, "client": 1}
 
 
@@ -33,14 +32,21 @@ def test_mutated_datagrams_when_received_break_no_rule(
     target: str, seed: int, datagrams: int
 ) -> None:
     """A crash tells how to repeat it. The floors say that the run went deep enough to count."""
-    run(target, seed, 5000)
-    gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    warm_up(target, seed)
+    before = resident_bytes()
     outcome = run(target, seed, datagrams)
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    grown = resident_bytes() - before
     assert outcome.stages.datagrams == datagrams
     assert outcome.stages.shortfalls(dispatched=_DISPATCHED_MIN[target]) == []
-    assert grown <= GROWTH_BYTES_MAX, f"{grown} bytes more are resident"
+    assert grown <= _GROWTH_BYTES_MAX[target], f"{grown} bytes more are resident"
 
 
 _DISPATCHED_MIN = {"link": 0.0, "unit": 0.3, "replica": 0.3, "client": 0.05}
+
+_GROWTH_BYTES_MAX = {"link": 10 << 20, "unit": 160 << 20, "replica": 10 << 20, "client": 20 << 20}
+"""Of a unit more: an order with a closed_until far too high has it name 2^18 gaps (a bound)."""
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -6,7 +6,7 @@ import pytest
 
 from corfu.messages import Accept, Accepted, Message, Nack, OpenSlot, Promise
 from corfu.sequencer.member import ALARMS_MAX
-from corfu.sequencer.screening import ROUNDS_AHEAD_MAX
+from corfu.sequencer.screening import ROUNDS_AHEAD_MAX, SLOTS_AHEAD_MAX
 from corfu.types import Ballot, ReplicaId, Slot
 from tests.unit.sequencer.group_bench import incarnation
 from tests.unit.sequencer.test_votes import NOOP, Solo, candidate, kinds
@@ -72,3 +72,11 @@ def test_alarms_of_ever_new_texts_come_to_an_end() -> None:
         solo.take(solo.accept(Ballot(2**63 + number, ReplicaId(2)), 1, NOOP))
     assert len(solo.alarms) - before <= ALARMS_MAX
     assert len(solo.member._alarmed) <= ALARMS_MAX
+
+
+def test_accept_for_a_slot_far_above_what_is_applied_gets_no_vote() -> None:
+    """The next leader would fill every gap below it with a no-op."""
+    solo = Solo()
+    assert solo.take(solo.accept(FRESH, SLOTS_AHEAD_MAX + 1, NOOP), 3) == []
+    assert solo.member.acceptor.accepted == {}
+    assert Accepted in kinds(solo.take(solo.accept(FRESH, SLOTS_AHEAD_MAX, NOOP), 3))
