@@ -41,6 +41,14 @@ from corfu.types import (
 
 Process = UnitProcess | ReplicaProcess
 
+NEVER_SAID = (
+    "ALARM: CONFLICT",
+    "ALARM: a second, different layout",
+    "another value is proposed than was chosen",
+    "has another state at slot",
+)
+"""What processes say only if they have seen a rule of the protocol broken, whatever the faults."""
+
 
 class RuleBroken(Exception):  # noqa: N818 - a finding, not an error of the simulator
     """Something happened that must never happen; the text says what."""
@@ -163,6 +171,8 @@ class Host:
         """Take a line of the process's log."""
         self.log.append(f"{self.world.loop.time():.6f} {text}")
         self.world.note(self.name, "log", text)
+        if any(words in text for words in NEVER_SAID):
+            self.world.fail(RuleBroken(f"alarm: {self.name}: {text}"))
 
 
 class World:
@@ -217,6 +227,8 @@ class World:
 
     def check(self) -> None:
         """Raise what went wrong, if anything."""
+        if isinstance(self.failure, RuleBroken):
+            raise self.failure
         if self.failure is not None:
             raise RuleBroken(f"{self.failure!r}") from self.failure
 

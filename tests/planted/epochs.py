@@ -1,0 +1,249 @@
+"""Planted bugs in epochs: windows, T, seals, activation, and who is fenced."""
+
+from __future__ import annotations
+
+from corfu.sequencer import machine, succession
+from corfu.sequencer.epochs import EpochMaker
+from corfu.sequencer.leader import ServedEpoch
+from corfu.sequencer.replica import Replica
+from corfu.sequencer.tokens import TokenDesk
+from corfu.storage_units.context import Context
+from corfu.storage_units.control import Control
+from corfu.storage_units.recovery import _Replay
+from corfu.storage_units.writes import Writes
+from corfu.tools.sim.network import NetworkSettings
+
+from .bug import Bug, run_of
+from .planting import edit
+
+_DEPOSED = run_of(
+    chains=2,
+    units_per_chain=1,
+    clients=3,
+    fault_gap_s=0.15,
+    seconds=3.0,
+    append_gap_s=0.01,
+    kinds=("pause", "partition", "partition", "isolate"),
+    network=NetworkSettings(delay_s_max=5e-3),
+)
+"""Leaders that are cut off, and do not know yet that they are deposed."""
+
+_RESTARTS = run_of(
+    fault_gap_s=0.1,
+    kinds=("kill", "late", "leader_blink"),
+    network=NetworkSettings(loss=0.02, duplicate=0.2, delay_s_max=5e-3, long_delay=0.05,
+                            long_delay_s_min=0.05, long_delay_s_max=1.0),
+)  # fmt: skip
+
+_BELOW_T = "if offset < standing.layout.first_offset:"
+_BELOW_T_NOW = (
+    "if offset < standing.layout.first_offset and message.epoch == context.standing.sealed:"
+)
+
+BUGS = (
+    Bug(
+        name="reserved-while-an-intent-is-pending",
+        hazards="H5, H17",
+        broken="Offsets are reserved, and granted, after T of the coming epoch was taken.",
+        edits=(
+            edit(
+                machine,
+                "_reserve",
+                ("if state.intent is not None:", "if state.intent is not None and not planted():"),
+            ),
+        ),
+        options=run_of(
+            chains=2,
+            fault_gap_s=0.1,
+            append_gap_s=0.003,
+            appenders=4,
+            window_offsets_min=4,
+            kinds=("kill", "partition", "pause"),
+            network=NetworkSettings(delay_s_max=5e-3),
+        ),
+    ),
+    Bug(
+        name="t-below-what-was-granted",
+        hazards="H17",
+        broken="A new epoch begins at closed_until, not at the end of what was reserved.",
+        edits=(
+            edit(
+                succession,
+                "successor",
+                (
+                    "first = state.reserved_until",
+                    "first = planted(max(state.closed_until, state.active.first_offset))",
+                ),
+            ),
+        ),
+        options=_DEPOSED,
+    ),
+    Bug(
+        name="window-used-before-it-is-chosen",
+        hazards="H18, H5",
+        broken="The leader grants from a window that it has only proposed.",
+        edits=(
+            edit(
+                TokenDesk,
+                "reserve",
+                (
+                    "return Offset(max(self.window_end, "
+                    "min(wanted, self.window_end + WINDOW_OFFSETS_MAX)))",
+                    "self.window_end = planted(Offset(max(self.window_end, wanted)))\n"
+                    "    return self.window_end",
+                ),
+            ),
+        ),
+        options=run_of(
+            window_offsets_min=4,
+            append_gap_s=0.005,
+            appenders=4,
+            fault_gap_s=0.15,
+            kinds=("leader_blink", "isolate", "partition"),
+            network=NetworkSettings(delay_s_max=5e-3),
+        ),
+    ),
+    Bug(
+        name="tail-from-memory",
+        hazards="H12, H14",
+        broken="tail() is answered with no round that confirms the leader.",
+        edits=(
+            edit(
+                Replica,
+                "_on_get_tail",
+                ("elif not message.linearizable:", "elif not message.linearizable or planted():"),
+            ),
+        ),
+        options=_DEPOSED,
+    ),
+    Bug(
+        name="intent-shown-to-clients",
+        hazards="H29",
+        broken="Layout requests are answered with a layout that is not active yet.",
+        edits=(
+            edit(
+                Replica,
+                "_on_get_layout",
+                (
+                    "layout = self.state.activated",
+                    "layout = self.state.activated\n"
+                    "    if planted.when(self.state.intent is not None):\n"
+                    "        layout = self.state.intent.layout",
+                ),
+            ),
+        ),
+        options=_DEPOSED,
+    ),
+    Bug(
+        name="active-before-it-is-sealed",
+        hazards="H22",
+        broken="An epoch is activated, and offsets are granted, with no unit sealed.",
+        edits=(
+            edit(
+                EpochMaker,
+                "_seal",
+                (
+                    "units = layout.chain_units(self._context.state.closed_until)",
+                    "units = planted(())",
+                ),
+            ),
+            edit(
+                succession,
+                "activate",
+                ("if (unit.id, unit.incarnation) not in sealed:", "if False:"),
+            ),
+            edit(
+                ServedEpoch,
+                "run",
+                ("await self._wait_for_installs(installs)", "await asyncio.sleep(0)"),
+            ),
+        ),
+        options=_DEPOSED,
+    ),
+    Bug(
+        name="seal-forgotten-on-restart",
+        hazards="H23",
+        broken="A restarted unit does not know what it was sealed for last.",
+        edits=(
+            edit(
+                _Replay,
+                "_take_small",
+                (
+                    "if header.kind == RecordKind.SEAL and header.epoch > standing.sealed:",
+                    "if header.kind == RecordKind.SEAL and not planted():",
+                ),
+            ),
+        ),
+        options=_RESTARTS,
+    ),
+    Bug(
+        name="sealed-before-fsync",
+        hazards="H23, H24",
+        broken="Sealed leaves before the seal, and what was admitted before it, is durable.",
+        edits=(
+            edit(
+                Control,
+                "seal",
+                (
+                    "return [*effects, Send(sender, sealed)]",
+                    "return [*effects, Send(sender, sealed, ordered=planted(False))]",
+                ),
+            ),
+        ),
+        options=run_of(
+            units_per_chain=1,
+            fault_gap_s=0.1,
+            kinds=("power_cut", "power_cut_all", "kill_then_power_cut"),
+        ),
+    ),
+    Bug(
+        name="old-epoch-served",
+        hazards="H12, H25",
+        broken="Units take Writes of older epochs: a deposed leader's tokens are good.",
+        edits=(
+            edit(
+                Context,
+                "not_served",
+                (
+                    "if message.epoch == self.standing.sealed and self.standing.serving:",
+                    "if self.standing.serving and (message.epoch == self.standing.sealed"
+                    " or planted.when(message.epoch < self.standing.sealed)):",
+                ),
+            ),
+            edit(Writes, "write", (_BELOW_T, _BELOW_T_NOW)),
+            edit(Writes, "forward", (_BELOW_T, _BELOW_T_NOW)),
+        ),
+        options=_DEPOSED,
+    ),
+    Bug(
+        name="late-forward-obeyed",
+        hazards="H25, H31",
+        broken="A Forward of an older epoch is stored and goes on by the newer layout.",
+        edits=(
+            edit(
+                Writes,
+                "forward",
+                (
+                    "if refused is not None:",
+                    "late = message.epoch < context.standing.sealed and context.standing.serving\n"
+                    "    if refused is not None and not planted.when(late):",
+                ),
+                (_BELOW_T, _BELOW_T_NOW),
+            ),
+        ),
+        options=_RESTARTS,
+    ),
+    Bug(
+        name="stragglers-never-sealed",
+        hazards="H28",
+        broken="A unit that missed the seal is asked to install the layout and never sealed.",
+        edits=(
+            edit(
+                ServedEpoch,
+                "_install",
+                ("await seal(context, unit, self.layout.epoch)", "planted()"),
+            ),
+        ),
+        options=run_of(spares=1, kinds=("long_absence",), fault_gap_s=0.5),
+    ),
+)
