@@ -10,6 +10,7 @@ from corfu.tools.sim.network import NetworkSettings
 from corfu.tools.sim.options import Options
 from corfu.types import SyncMode
 
+from .group_run import GroupRun
 from .planting import Edit
 
 NEVER_S = 1e6
@@ -70,11 +71,16 @@ class Bug:
         hazards: The rows of the hazard catalogue that it stands for.
         broken: What the code does then, in one sentence.
         edits: What is replaced in the production code.
-        options: Runs in which it matters.
+        options: Runs in which it matters: of whole clusters, or of replicas alone.
     """
 
     name: str
     hazards: str
     broken: str
     edits: tuple[Edit, ...]
-    options: Options
+    options: Options | GroupRun
+
+    @property
+    def finder(self) -> str:
+        """What the runs are of."""
+        return "replicas" if isinstance(self.options, GroupRun) else "cluster"

@@ -8,6 +8,7 @@ from corfu.storage_units import fills, writes
 from corfu.storage_units.fills import Fills
 from corfu.storage_units.reads import Reads
 from corfu.storage_units.writes import Writes
+from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
 
 from .bug import LOSSY, NEVER_S, Bug, run_of
@@ -19,7 +20,12 @@ _QUIET = run_of(fault_gap_s=NEVER_S, network=LOSSY, seconds=1.5)
 _POWER_ALONE = run_of(
     units_per_chain=1, fault_gap_s=0.15, kinds=("power_cut", "power_cut_all"), append_gap_s=0.005
 )
-_POWER = run_of(fault_gap_s=0.15, kinds=("power_cut", "power_cut_all"), append_gap_s=0.005)
+_POWER = run_of(
+    fault_gap_s=0.15,
+    kinds=("power_cut", "power_cut_all"),
+    append_gap_s=0.005,
+    latency=DiskLatency(sync_s_min=2e-3, sync_s_max=30e-3),
+)
 _ABSENT = run_of(kinds=("long_absence", "cut_between_units"), fault_gap_s=0.3, network=LOSSY)
 
 BUGS = (

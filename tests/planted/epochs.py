@@ -11,6 +11,7 @@ from corfu.storage_units.context import Context
 from corfu.storage_units.control import Control
 from corfu.storage_units.recovery import _Replay
 from corfu.storage_units.writes import Writes
+from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
 
 from .bug import Bug, run_of
@@ -27,6 +28,19 @@ _DEPOSED = run_of(
     network=NetworkSettings(delay_s_max=5e-3),
 )
 """Leaders that are cut off, and do not know yet that they are deposed."""
+
+_STALE_CLIENTS = run_of(
+    units_per_chain=1,
+    clients=6,
+    appenders=1,
+    append_gap_s=0.15,
+    read_gap_s=0.01,
+    fault_gap_s=0.2,
+    seconds=4.0,
+    kinds=("partition",),
+    network=NetworkSettings(delay_s_max=5e-3),
+)
+"""Clients that hear late of a new epoch, as they seldom append, and still reach the old leader."""
 
 _RESTARTS = run_of(
     fault_gap_s=0.1,
@@ -114,7 +128,7 @@ BUGS = (
                 ("elif not message.linearizable:", "elif not message.linearizable or planted():"),
             ),
         ),
-        options=_DEPOSED,
+        options=_STALE_CLIENTS,
     ),
     Bug(
         name="intent-shown-to-clients",
@@ -193,7 +207,8 @@ BUGS = (
         options=run_of(
             units_per_chain=1,
             fault_gap_s=0.1,
-            kinds=("power_cut", "power_cut_all", "kill_then_power_cut"),
+            kinds=("power_cut", "power_cut_all", "kill_then_power_cut", "leader_blink"),
+            latency=DiskLatency(sync_s_min=20e-3, sync_s_max=80e-3),
         ),
     ),
     Bug(
@@ -213,7 +228,18 @@ BUGS = (
             edit(Writes, "write", (_BELOW_T, _BELOW_T_NOW)),
             edit(Writes, "forward", (_BELOW_T, _BELOW_T_NOW)),
         ),
-        options=_DEPOSED,
+        options=run_of(
+            chains=2,
+            units_per_chain=1,
+            clients=5,
+            appenders=1,
+            append_gap_s=0.03,
+            window_offsets_min=256,
+            fault_gap_s=0.15,
+            seconds=3.0,
+            kinds=("partition", "pause"),
+            network=NetworkSettings(loss=0.2, delay_s_max=5e-3),
+        ),
     ),
     Bug(
         name="late-forward-obeyed",
@@ -228,22 +254,21 @@ BUGS = (
                     "late = message.epoch < context.standing.sealed and context.standing.serving\n"
                     "    if refused is not None and not planted.when(late):",
                 ),
+                (
+                    "seat.previous is None or seat.previous != sender:",
+                    "not late and seat.previous != sender:",
+                ),
                 (_BELOW_T, _BELOW_T_NOW),
             ),
         ),
-        options=_RESTARTS,
-    ),
-    Bug(
-        name="stragglers-never-sealed",
-        hazards="H28",
-        broken="A unit that missed the seal is asked to install the layout and never sealed.",
-        edits=(
-            edit(
-                ServedEpoch,
-                "_install",
-                ("await seal(context, unit, self.layout.epoch)", "planted()"),
+        options=run_of(
+            fault_gap_s=0.8,
+            seconds=6.0,
+            append_gap_s=0.005,
+            kinds=("long_absence",),
+            network=NetworkSettings(
+                delay_s_max=2e-3, long_delay=0.2, long_delay_s_min=1.0, long_delay_s_max=6.0
             ),
         ),
-        options=run_of(spares=1, kinds=("long_absence",), fault_gap_s=0.5),
     ),
 )

@@ -10,6 +10,8 @@ from corfu.tools.sightings import RULES
 from corfu.tools.sim.run import simulate
 
 from .bug import Bug
+from .group_run import RULES as GROUP_RULES
+from .group_run import GroupRun, run_group
 from .planting import plant
 
 _RAISED = re.compile(r"(\w+)(?:\(|: )")
@@ -49,7 +51,7 @@ def violation_of(problem: str) -> str:
     match = _RAISED.match(text)
     word = match[1] if match else ""
     rule = text.split(":")[0]
-    if rule in RULES or rule in ("liveness", "alarm"):
+    if rule in RULES or rule in GROUP_RULES or rule in ("liveness", "alarm"):
         return rule
     if word == "UnavailableError":
         # The healed cluster did not answer.
@@ -65,6 +67,13 @@ def violation_of(problem: str) -> str:
     raise PlantError(f"a crash is no finding: {problem}")
 
 
+def _run(bug: Bug, seed: int) -> tuple[str | None, tuple[str, ...]]:
+    if isinstance(bug.options, GroupRun):
+        return run_group(seed, bug.options), ()
+    report = simulate(seed, bug.options)
+    return report.problem, report.event_list
+
+
 def run_planted(bug: Bug, seed: int) -> Finding:
     """Run one seed with the bug.
 
@@ -74,15 +83,13 @@ def run_planted(bug: Bug, seed: int) -> Finding:
     """
     began = time.process_time()
     with plant(bug.edits) as planted:
-        report = simulate(seed, bug.options)
+        problem, events = _run(bug, seed)
     took = time.process_time() - began
-    violation = None if report.problem is None else violation_of(report.problem)
-    if violation == "liveness" and any("ALARM" in event for event in report.event_list):
+    violation = None if problem is None else violation_of(problem)
+    if violation == "liveness" and any("ALARM" in event for event in events):
         # Somebody saw it, and stopped rather than go on: that is what an operator is told.
         violation = "own alarm, stopped"
-    return Finding(
-        bug.name, violation, seed, 1, took, took, planted.count, report.problem or "none"
-    )
+    return Finding(bug.name, violation, seed, 1, took, took, planted.count, problem or "none")
 
 
 def run_sound(bug: Bug, seed: int) -> None:
@@ -91,7 +98,7 @@ def run_sound(bug: Bug, seed: int) -> None:
     Raises:
         PlantError: It fails as well.
     """
-    problem = simulate(seed, bug.options).problem
+    problem = _run(bug, seed)[0]
     if problem is not None:
         raise PlantError(f"{bug.name}: seed {seed} fails without the bug: {problem}")
 

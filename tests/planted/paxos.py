@@ -14,7 +14,8 @@ from corfu.sequencer.term import Term
 from corfu.sequencer.voting import Voting
 from corfu.tools.sim.network import NetworkSettings
 
-from .bug import LOSSY, Bug, run_of
+from .bug import Bug, run_of
+from .group_run import GroupRun
 from .planting import Edit, edit
 
 _REPLICAS = run_of(
@@ -27,6 +28,9 @@ _REPLICAS = run_of(
     network=NetworkSettings(loss=0.02, delay_s_max=5e-3),
 )
 """Replicas come and go, and many slots are open when they do."""
+
+_GROUP = GroupRun()
+_GROUP_BLINKS = GroupRun(kinds=("kill", "kill", "cut", "isolate"), fault_gap_s=0.08)
 
 _POWER = run_of(
     units_per_chain=1,
@@ -47,7 +51,7 @@ BUGS = (
                 ("if record is not None:", "if record is not None and not planted():"),
             ),
         ),
-        options=_REPLICAS,
+        options=_GROUP_BLINKS,
     ),
     Bug(
         name="vote-not-journalled",
@@ -92,7 +96,7 @@ BUGS = (
                 ),
             ),
         ),
-        options=_REPLICAS,
+        options=_GROUP_BLINKS,
     ),
     Bug(
         name="lowest-vote-wins",
@@ -105,7 +109,7 @@ BUGS = (
                 ("held.ballot < vote.ballot", "planted.when(held.ballot > vote.ballot)"),
             ),
         ),
-        options=_REPLICAS,
+        options=_GROUP_BLINKS,
     ),
     Bug(
         name="open-slots-forgotten",
@@ -136,6 +140,13 @@ BUGS = (
             edit(Acceptor, "accept", ("assert ballot >= self.promised", "pass")),
         ),
         options=_REPLICAS,
+    ),
+    Bug(
+        name="accepted-and-not-promised",
+        hazards="H4",
+        broken="Accepting at a ballot does not promise it.",
+        edits=(edit(Acceptor, "accept", ("self.promised = ballot", "planted()")),),
+        options=_GROUP_BLINKS,
     ),
     Bug(
         name="vote-counted-twice",
@@ -190,14 +201,16 @@ BUGS = (
                     "        planted.when(following > self.applied + 1)",
                 ),
             ),
+            edit(
+                Learner,
+                "missed",
+                (
+                    "if from_slot not in self._kept:",
+                    "if {*range(from_slot, self.applied + 1)} - {*self._kept}:",
+                ),
+            ),
         ),
-        options=run_of(
-            units_per_chain=1,
-            window_offsets_min=4,
-            append_gap_s=0.01,
-            kinds=("isolate", "leader_blink"),
-            network=LOSSY,
-        ),
+        options=_GROUP,
     ),
     Bug(
         name="notice-of-another-ballot",
@@ -229,6 +242,6 @@ BUGS = (
                 ),
             ),
         ),
-        options=_REPLICAS,
+        options=_GROUP,
     ),
 )
