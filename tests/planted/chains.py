@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from corfu.client import append, chain_reader, settle
+from corfu.client import settle
 from corfu.client.chain_reader import ChainReader
-from corfu.storage_units import fills, writes
+from corfu.storage_units import fill_plan, writes
 from corfu.storage_units.fills import Fills
 from corfu.storage_units.reads import Reads
 from corfu.storage_units.writes import Writes
@@ -12,7 +12,7 @@ from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
 
 from .bug import LOSSY, NEVER_S, Bug, run_of
-from .planting import Edit, edit
+from .planting import edit
 
 _QUIET = run_of(fault_gap_s=NEVER_S, network=LOSSY, seconds=1.5)
 """Nothing fails but the network."""
@@ -34,15 +34,12 @@ BUGS = (
         hazards="H34, H36",
         broken="Clients fill at the tail unit, which decides for itself.",
         edits=(
-            Edit(
-                (settle, chain_reader, append),
+            edit(
+                settle,
                 "ask_fill",
                 (
-                    (
-                        "reply = await cluster.endpoint.ask(chain[0].address, message, budget_s)",
-                        "reply = await cluster.endpoint.ask("
-                        "planted(chain[-1]).address, message, budget_s)",
-                    ),
+                    "endpoint.ask(chain[0].address, message, budget_s)",
+                    "endpoint.ask(planted(chain[-1]).address, message, budget_s)",
                 ),
             ),
             edit(
@@ -59,7 +56,7 @@ BUGS = (
         broken="A unit after the head makes junk of what it lacks, whatever the head holds.",
         edits=(
             edit(
-                fills,
+                fill_plan,
                 "work_of_list",
                 (
                     "work.empty = empty.ranges()",
@@ -78,7 +75,7 @@ BUGS = (
         broken="A fill makes junk of an entry that the head holds.",
         edits=(
             edit(
-                fills,
+                fill_plan,
                 "plan_at_head",
                 (
                     "case State.EMPTY:",
@@ -97,7 +94,7 @@ BUGS = (
         broken="For a fill a record that waits for its fsync counts as unwritten.",
         edits=(
             edit(
-                fills,
+                fill_plan,
                 "plan_at_head",
                 (
                     "case State.EMPTY:",

@@ -10,11 +10,12 @@ from corfu.sequencer.tokens import TokenDesk
 from corfu.storage_units.context import Context
 from corfu.storage_units.control import Control
 from corfu.storage_units.recovery import _Replay
+from corfu.storage_units.standing import Standing
 from corfu.storage_units.writes import Writes
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
 
-from .bug import Bug, run_of
+from .bug import LOSSY, Bug, run_of
 from .planting import edit
 
 _DEPOSED = run_of(
@@ -33,11 +34,10 @@ _STALE_CLIENTS = run_of(
     units_per_chain=1,
     clients=6,
     appenders=1,
-    append_gap_s=0.15,
-    read_gap_s=0.01,
-    fault_gap_s=0.2,
-    seconds=4.0,
-    kinds=("partition",),
+    append_gap_s=0.1,
+    fault_gap_s=1.0,
+    seconds=5.0,
+    kinds=("stale_side",),
     network=NetworkSettings(delay_s_max=5e-3),
 )
 """Clients that hear late of a new epoch, as they seldom append, and still reach the old leader."""
@@ -67,13 +67,13 @@ BUGS = (
             ),
         ),
         options=run_of(
+            replicas=1,
             chains=2,
-            fault_gap_s=0.1,
+            fault_gap_s=0.3,
             append_gap_s=0.003,
-            appenders=4,
+            appenders=6,
             window_offsets_min=4,
-            kinds=("kill", "partition", "pause"),
-            network=NetworkSettings(delay_s_max=5e-3),
+            latency=DiskLatency(sync_s_min=5e-3, sync_s_max=30e-3),
         ),
     ),
     Bug(
@@ -131,18 +131,18 @@ BUGS = (
         options=_STALE_CLIENTS,
     ),
     Bug(
-        name="intent-shown-to-clients",
+        name="installed-before-it-is-active",
         hazards="H29",
-        broken="Layout requests are answered with a layout that is not active yet.",
+        broken="Units get the layout of an intent, and may serve it, before it is active.",
         edits=(
             edit(
-                Replica,
-                "_on_get_layout",
+                EpochMaker,
+                "_activate",
                 (
-                    "layout = self.state.activated",
-                    "layout = self.state.activated\n"
-                    "    if planted.when(self.state.intent is not None):\n"
-                    "        layout = self.state.intent.layout",
+                    "first = layout.first_offset",
+                    "for unit in layout.units:\n"
+                    "        await install(context, unit, planted(layout))\n"
+                    "    first = layout.first_offset",
                 ),
             ),
         ),
@@ -191,6 +191,28 @@ BUGS = (
         options=_RESTARTS,
     ),
     Bug(
+        name="served-at-restart",
+        hazards="H23, H25",
+        broken="A restarted unit goes on in the epoch that it was sealed for before.",
+        edits=(
+            edit(
+                Standing,
+                "serving",
+                (
+                    "and self.sealed > self.recovered_epoch",
+                    "and (self.sealed > self.recovered_epoch or planted())",
+                ),
+            ),
+        ),
+        options=run_of(
+            fault_gap_s=0.15,
+            append_gap_s=0.005,
+            kinds=("power_cut", "power_cut_all", "kill", "failed_sync"),
+            network=LOSSY,
+            latency=DiskLatency(sync_s_min=2e-3, sync_s_max=30e-3),
+        ),
+    ),
+    Bug(
         name="sealed-before-fsync",
         hazards="H23, H24",
         broken="Sealed leaves before the seal, and what was admitted before it, is durable.",
@@ -228,18 +250,7 @@ BUGS = (
             edit(Writes, "write", (_BELOW_T, _BELOW_T_NOW)),
             edit(Writes, "forward", (_BELOW_T, _BELOW_T_NOW)),
         ),
-        options=run_of(
-            chains=2,
-            units_per_chain=1,
-            clients=5,
-            appenders=1,
-            append_gap_s=0.03,
-            window_offsets_min=256,
-            fault_gap_s=0.15,
-            seconds=3.0,
-            kinds=("partition", "pause"),
-            network=NetworkSettings(loss=0.2, delay_s_max=5e-3),
-        ),
+        options=_STALE_CLIENTS,
     ),
     Bug(
         name="late-forward-obeyed",

@@ -131,7 +131,7 @@ class _Run:
         self._looked_at = len(pump.sent)
         if told := [line for line in pump.log if "another value" in line or "has another" in line]:
             raise RuleBroken(f"alarm: {told[0]}")
-        states: dict[int, str] = {}
+        states: dict[int, int] = {}
         for number, core in pump.cores():
             digest = core.state.digest()
             if states.setdefault(core.group.applied, digest) != digest:

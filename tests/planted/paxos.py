@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from corfu.runtime.committer import Committer
-from corfu.sequencer import member, proposer
+from corfu.sequencer import proposer
 from corfu.sequencer.acceptor import Acceptor
 from corfu.sequencer.election import Election
 from corfu.sequencer.learner import Learner
 from corfu.sequencer.learning import Learning
 from corfu.sequencer.member import Member
+from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.proposer import Attempt, Proposals
 from corfu.sequencer.term import Term
 from corfu.sequencer.voting import Voting
@@ -16,7 +17,7 @@ from corfu.tools.sim.network import NetworkSettings
 
 from .bug import Bug, run_of
 from .group_run import GroupRun
-from .planting import Edit, edit
+from .planting import edit
 
 _REPLICAS = run_of(
     units_per_chain=1,
@@ -106,7 +107,10 @@ BUGS = (
             edit(
                 Attempt,
                 "highest",
-                ("held.ballot < vote.ballot", "planted.when(held.ballot > vote.ballot)"),
+                (
+                    "held.ballot < vote.ballot",
+                    "planted.when(held.ballot != vote.ballot) and held.ballot > vote.ballot",
+                ),
             ),
         ),
         options=_GROUP_BLINKS,
@@ -178,11 +182,7 @@ BUGS = (
         hazards="H6, H19",
         broken="Half of the members, rounded down, count as a majority.",
         edits=(
-            Edit(
-                (proposer, member),
-                "majority",
-                (("return members // 2 + 1", "return planted(members // 2)"),),
-            ),
+            edit(proposer, "majority", ("return members // 2 + 1", "return planted(members // 2)")),
         ),
         options=_REPLICAS,
     ),
@@ -243,5 +243,35 @@ BUGS = (
             ),
         ),
         options=_GROUP,
+    ),
+    Bug(
+        name="votes-freed-before-the-snapshot",
+        hazards="H8",
+        broken="Votes are forgotten, and their files freed, before the snapshot is durable.",
+        edits=(
+            edit(
+                ReplicaProcess,
+                "_save_snapshots",
+                (
+                    "self._worker.background(snapshot_operations(slot, state), done)",
+                    "driver.run(core.snapshot_saved(planted(slot), driver.now()))\n"
+                    "        await driver.sleep(0.2)\n"
+                    "        self._worker.background(snapshot_operations(slot, state), done)",
+                ),
+            ),
+        ),
+        options=run_of(
+            replicas=1,
+            units_per_chain=1,
+            chains=2,
+            window_offsets_min=4,
+            append_gap_s=0.003,
+            appenders=4,
+            seconds=4.0,
+            fault_gap_s=0.4,
+            snapshot_slots=8,
+            replica_journal_bytes=16 << 10,
+            kinds=("leader_blink",),
+        ),
     ),
 )

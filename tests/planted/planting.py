@@ -7,6 +7,7 @@ once, it refuses: a change of the production code can move a bug, but never turn
 from __future__ import annotations
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,16 +24,27 @@ class StaleBugError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What is replaced in one function. `holders`: the classes or modules whose name it is."""
+    """What is replaced in the function that is called `name` in a class or module."""
 
-    holders: tuple[type | ModuleType, ...]
+    holder: type | ModuleType
     name: str
     changes: tuple[tuple[str, str], ...]
+
+    def places(self) -> list[type | ModuleType]:
+        """Return what names the function: with it, every module that has imported it."""
+        if not isinstance(self.holder, ModuleType):
+            return [self.holder]
+        found = vars(self.holder).get(self.name)
+        return [
+            module
+            for name, module in tuple(sys.modules.items())
+            if name.startswith("corfu.") and vars(module).get(self.name) is found
+        ]
 
 
 def edit(holder: type | ModuleType, name: str, *changes: tuple[str, str]) -> Edit:
     """Replace words in the function that is called `name` in a class or module."""
-    return Edit((holder,), name, changes)
+    return Edit(holder, name, changes)
 
 
 class Planted:
@@ -68,7 +80,7 @@ def plant(edits: Sequence[Edit]) -> Iterator[Planted]:
     kept: list[tuple[type | ModuleType, str, object]] = []
     try:
         for each, function in broken:
-            for holder in each.holders:
+            for holder in each.places():
                 kept.append((holder, each.name, vars(holder)[each.name]))
                 setattr(holder, each.name, function)
         yield planted
@@ -78,11 +90,10 @@ def plant(edits: Sequence[Edit]) -> Iterator[Planted]:
 
 
 def _broken(each: Edit, planted: Planted) -> object:
-    found = [vars(holder).get(each.name) for holder in each.holders]
-    where = f"{each.holders[0].__name__}.{each.name}"
-    if found[0] is None or any(other is not found[0] for other in found):
-        raise StaleBugError(f"{where} is gone, or is another function elsewhere")
-    function = _function_of(found[0])
+    where = f"{each.holder.__name__}.{each.name}"
+    if each.name not in vars(each.holder):
+        raise StaleBugError(f"{where} is gone")
+    function = function_of(vars(each.holder)[each.name])
     source = textwrap.dedent(inspect.getsource(function))
     for old, new in each.changes:
         if source.count(old) != 1:
@@ -96,7 +107,7 @@ def _broken(each: Edit, planted: Planted) -> object:
     return namespace["make"](planted)
 
 
-def _function_of(found: object) -> Any:
+def function_of(found: object) -> Any:
     if isinstance(found, property):
         return found.fget
     assert isinstance(found, Callable)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corfu.journal import planner
+from corfu.journal import format as journal_format
 from corfu.journal.recovery import _Recovery
 from corfu.storage_units.process import UnitProcess
 from corfu.storage_units.scrub import Scrubbing
@@ -43,7 +43,8 @@ BUGS = (
             replicas=1,
             units_per_chain=1,
             kinds=("failed_sync", "power_cut", "power_cut_all"),
-            fault_gap_s=0.1,
+            fault_gap_s=0.3,
+            seconds=4.0,
             append_gap_s=0.005,
         ),
     ),
@@ -61,8 +62,25 @@ BUGS = (
                     "        return State.EMPTY if damaged else _STATES[cell & STATE_MASK]",
                 ),
             ),
+            edit(
+                Store,
+                "state_at_head",
+                (
+                    "if state is State.EMPTY and self.suspicion.may_be_at(offset):",
+                    "if state is not State.EMPTY and self.suspicion.may_be_at(offset):",
+                ),
+            ),
         ),
-        options=_ROT,
+        options=run_of(
+            kinds=("rot",),
+            fault_gap_s=0.2,
+            settle_s=30.0,
+            unit_cache_bytes=0,
+            append_gap_s=0.2,
+            read_gap_s=0.003,
+            clients=3,
+            seconds=3.0,
+        ),
     ),
     Bug(
         name="digest-not-checked",
@@ -70,7 +88,7 @@ BUGS = (
         broken="An entry that was read from disk is served though its digest fails.",
         edits=(
             edit(
-                planner,
+                journal_format,
                 "body_of",
                 (
                     "if len(body) < header.body_bytes "

@@ -5,18 +5,21 @@ The seeds are those of `found.json`; `python -m tests.planted --save` looks for 
 
 from __future__ import annotations
 
-import types
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from corfu.sequencer import proposer
 from corfu.sequencer.acceptor import Acceptor
+from corfu.sequencer.member import Member
 
 from . import found as kept
 from .__main__ import HEADER, SECONDS, SEEDS, main, row
+from .bug import Bug
+from .harmless import HARMLESS
 from .hunt import PlantError, run_planted, run_sound, search, violation_of
-from .planting import StaleBugError, edit, plant
+from .planting import StaleBugError, edit, function_of, plant
 from .registry import BUGS
 
 FOUND = kept.load()
@@ -56,6 +59,13 @@ def test_search_from_seed_0_finds_planted_bug(name: str) -> None:
     assert search(BUGS[name], SEEDS, SECONDS).violation is not None
 
 
+@pytest.mark.parametrize("bug", HARMLESS, ids=lambda bug: bug.name)
+def test_simulate_with_harmless_change_breaks_no_rule(bug: Bug) -> None:
+    ends = [run_planted(bug, seed) for seed in range(3)]
+    assert [end.problem for end in ends] == ["none"] * 3
+    assert sum(end.activations for end in ends) > 0
+
+
 def test_found_seeds_are_those_of_all_planted_bugs() -> None:
     assert sorted(FOUND) == sorted(BUGS)
     for found in FOUND.values():
@@ -72,11 +82,11 @@ def test_evidence_has_the_table_of_all_planted_bugs() -> None:
 
 def test_plant_every_bug_fits_the_production_code_and_leaves_it_as_it_was() -> None:
     for bug in BUGS.values():
-        before = [vars(holder)[each.name] for each in bug.edits for holder in each.holders]
+        before = [vars(holder)[each.name] for each in bug.edits for holder in each.places()]
         with plant(bug.edits):
-            broken = [vars(holder)[each.name] for each in bug.edits for holder in each.holders]
+            broken = [vars(holder)[each.name] for each in bug.edits for holder in each.places()]
             assert all(new is not old for new, old in zip(broken, before, strict=True))
-        after = [vars(holder)[each.name] for each in bug.edits for holder in each.holders]
+        after = [vars(holder)[each.name] for each in bug.edits for holder in each.places()]
         assert all(new is old for new, old in zip(after, before, strict=True))
 
 
@@ -102,13 +112,13 @@ def test_plant_of_many_edits_when_one_is_stale_changes_nothing() -> None:
     assert vars(Acceptor)["promise"] is before
 
 
-def test_plant_of_module_function_when_another_module_holds_another_one_refuses() -> None:
-    one, other = types.ModuleType("one"), types.ModuleType("other")
-    one.__dict__["replay"] = replay
-    other.__dict__["replay"] = replays
-    stale = edit(one, "replay", ("bug, known", "known, bug"))
-    with pytest.raises(StaleBugError), plant([type(stale)((one, other), "replay", stale.changes)]):
-        pass
+def test_plant_of_module_function_reaches_the_modules_that_imported_it() -> None:
+    imported = function_of(vars(Member)["quorum"]).__globals__
+    before = proposer.majority
+    with plant([edit(proposer, "majority", ("+ 1", "+ planted(2)"))]) as planted:
+        assert proposer.majority(3) == imported["majority"](3) == 3
+        assert planted.count == 2
+    assert proposer.majority is imported["majority"] is before
 
 
 @pytest.mark.parametrize(

@@ -131,17 +131,20 @@ BUGS = (
                 "reborn",
                 (
                     "EarlierIncarnation(self.incarnation, bound)",
-                    "EarlierIncarnation(self.incarnation, planted(Offset(2**62)))",
+                    "EarlierIncarnation(self.incarnation, Offset(2**62))",
                 ),
             ),
             edit(
                 Rebuilds,
                 "_take",
                 (
-                    "if name is None or name[:2] != (item.entry_id, item.digest):",
-                    "if name is None:",
+                    "name[:2] != (item.entry_id, item.digest):",
+                    "(name[:2] != (item.entry_id, item.digest) and not planted()):",
                 ),
-                ("if state is not State.JUNK:", "if state is State.EMPTY:"),
+                (
+                    "if state is not State.JUNK:",
+                    "if state is not State.JUNK and not planted.when(state is State.DATA):",
+                ),
             ),
         ),
         options=run_of(

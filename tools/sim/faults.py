@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Coroutine
 
 from corfu.layout import Layout
+from corfu.sequencer.process import ReplicaProcess
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.sim.disk import Crashed
 from corfu.tools.sim.network import NetworkSettings
@@ -56,6 +57,7 @@ class Nemesis:
             "wipe": self._wipe,
             "cut_between_units": self._cut_between_units,
             "rot": self._rot,
+            "stale_side": self._stale_side,
         }
 
     def begin(self) -> None:
@@ -290,6 +292,27 @@ class Nemesis:
         await asyncio.sleep(self._rng.uniform(0.5, 5))
         network.unblock([one.address], [other.address])
         network.unblock([other.address], [one.address])
+
+    async def _stale_side(self) -> None:
+        """The leader and one client reach the units, and no other replica: they hear nothing new.
+
+        Not among the kinds of `Options` by default: it is asked for by name.
+        """
+        world, network = self._world, self._world.network
+        leading = [
+            host
+            for host in world.replicas
+            if isinstance(host.process, ReplicaProcess) and host.process.core.leads
+        ]
+        if not leading or not world.client_addresses:
+            return
+        leader = self._rng.choice(leading)
+        side = [leader.address, self._rng.choice(world.client_addresses)]
+        rest = [host.address for host in world.replicas if host is not leader]
+        network.partition(side, rest)
+        await asyncio.sleep(self._rng.uniform(0.5, 3))
+        network.unblock(side, rest)
+        network.unblock(rest, side)
 
     async def _rot(self) -> None:
         """Bits flip on one unit's disk, in records that the others of their chains hold soundly.

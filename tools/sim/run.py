@@ -13,7 +13,7 @@ from corfu.sequencer.state import State as ReplicaState
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
-from corfu.tools.history import FinalLog, Operation
+from corfu.tools.history import FinalLog, Operation, Trim
 from corfu.tools.sim.faults import Nemesis
 from corfu.tools.sim.loop import SimulationError
 from corfu.tools.sim.operator import Operator
@@ -21,6 +21,7 @@ from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.rot import Rotten
 from corfu.tools.sim.world import RuleBroken, World
 from corfu.tools.workload import Recorder, Workload
+from corfu.types import Offset
 
 EVENTS_MAX = 5_000_000
 """A run that takes more callbacks than this goes round in circles."""
@@ -47,7 +48,13 @@ def simulate(seed: int, options: Options | None = None) -> Report:
     world = World(seed, options)
     world.loop.events_max = EVENTS_MAX
     history: list[Operation] = []
-    recorder = Recorder(world.loop.time, history.append)
+
+    def keep(operation: Operation) -> None:
+        history.append(operation)
+        if isinstance(operation, Trim) and operation.reached is not None:
+            world.trimmed(Offset(operation.reached))
+
+    recorder = Recorder(world.loop.time, keep)
     problem: str | None = None
     try:
         world.loop.run(_run(world, options, recorder, history))

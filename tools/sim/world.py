@@ -35,7 +35,9 @@ from corfu.types import (
     Address,
     ClusterId,
     Incarnation,
+    Offset,
     ReplicaId,
+    SyncMode,
     UnitId,
 )
 
@@ -48,6 +50,9 @@ NEVER_SAID = (
     "has another state at slot",
 )
 """What processes say only if they have seen a rule of the protocol broken, whatever the faults."""
+
+LOST_STATE = "it has lost state"
+"""What is said of a unit that lacks what it once held: only a new disk explains that."""
 
 
 class RuleBroken(Exception):  # noqa: N818 - a finding, not an error of the simulator
@@ -171,7 +176,7 @@ class Host:
         """Take a line of the process's log."""
         self.log.append(f"{self.world.loop.time():.6f} {text}")
         self.world.note(self.name, "log", text)
-        if any(words in text for words in NEVER_SAID):
+        if any(words in text for words in self.world.never_said):
             self.world.fail(RuleBroken(f"alarm: {self.name}: {text}"))
 
 
@@ -195,6 +200,7 @@ class World:
         count = options.chains * options.units_per_chain + options.spares
         self.units = [self._unit_host(n) for n in range(1, count + 1)]
         self._clients = 0
+        self.client_addresses: list[Address] = []
         self._format()
 
     @property
@@ -210,6 +216,13 @@ class World:
     def entropy(self, count: int) -> bytes:
         """Return "random" bytes that follow from the seed; never the same twice in a run."""
         return self._entropy.randbytes(count)
+
+    @property
+    def never_said(self) -> tuple[str, ...]:
+        """What no process may say in this run, or not yet."""
+        synced = self.options.sync is SyncMode.ALWAYS
+        wiped = "wipe" in self.faults or "lost chain" in self.faults
+        return NEVER_SAID if wiped or not synced else (*NEVER_SAID, LOST_STATE)
 
     def note(self, *parts: str) -> None:
         """Write a line of the run's event list, and feed the trace hash."""
@@ -231,6 +244,28 @@ class World:
             raise self.failure
         if self.failure is not None:
             raise RuleBroken(f"{self.failure!r}") from self.failure
+
+    def trimmed(self, mark: Offset) -> None:
+        """A trim has returned: no unit that serves the newest epoch is without its mark.
+
+        Histories cannot tell, for clients keep what they have read. Only looked at while every
+        process runs: the newest epoch may else be one that nobody here knows.
+        """
+        if not all(host.running for host in self.hosts):
+            return
+        standings = [
+            (host.name, host.process.core.store.standing)
+            for host in self.units
+            if isinstance(host.process, UnitProcess) and host.process.serves
+        ]
+        newest = max(
+            [state.active.epoch for state in self.states()]
+            + [standing.sealed for _, standing in standings]
+        )
+        for name, standing in standings:
+            late = standing.sealed == newest and standing.serving and standing.trim_mark < mark
+            if late and standing.seats:
+                self.fail(RuleBroken(f"trim: {name} has the mark {standing.trim_mark}, not {mark}"))
 
     def start(self) -> None:
         """Start every process."""
@@ -264,6 +299,7 @@ class World:
         return Cluster(driver, ClientSettings(), self.rng, self.sequencers, learn)
 
     def _open_driver(self, number: int) -> Driver:
+        self.client_addresses.append(Address(f"10.0.3.{number}", 7000))
         link = Link(
             cluster=None,
             session=Incarnation(self.entropy(16)),
@@ -273,7 +309,7 @@ class World:
         driver = Driver(
             core=None,
             link=link,
-            datagrams=self.network.endpoint(Address(f"10.0.3.{number}", 7000)),
+            datagrams=self.network.endpoint(self.client_addresses[-1]),
             worker=None,
             loop=self.loop,
             on_fatal=self.fail,
