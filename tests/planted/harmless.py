@@ -1,4 +1,4 @@
-"""What looks like a bug and is none: another rule makes it harmless. Why stands in docs/evidence.md.
+"""What looks like a bug and is none, as another rule makes it harmless: docs/evidence.md says why.
 
 No run may fail with one of these planted. If one does, it belongs among the bugs.
 """

@@ -150,7 +150,7 @@ BUGS = (
         hazards="H4",
         broken="Accepting at a ballot does not promise it.",
         edits=(edit(Acceptor, "accept", ("self.promised = ballot", "planted()")),),
-        options=_GROUP_BLINKS,
+        options=GroupRun(replicas=5, loss=0.4, kinds=("isolate", "cut", "cut"), fault_gap_s=0.1),
     ),
     Bug(
         name="vote-counted-twice",

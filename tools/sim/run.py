@@ -120,6 +120,8 @@ async def _run(
             await _healed(nemesis.rotten)
             final = await _final_log(world)
     except TimeoutError:
+        # What a process died of says more than who waits for it in vain.
+        world.check()
         lacking = _lacking(world) or "all redundant"
         pending = ", ".join([*world.loop.pending(), lacking, *nemesis.rotten.left()])
         raise RuleBroken(f"liveness: not settled in {options.settle_s} s: {pending}") from None
@@ -141,7 +143,11 @@ def _start(work: Coroutine[object, object, None], name: str) -> asyncio.Task[Non
 
 def _newest(world: World) -> ReplicaState:
     """Return the applied state with the newest layout."""
-    return max(world.states(), key=lambda state: state.active.epoch)
+    states = world.states()
+    if not states:
+        world.check()
+        raise RuleBroken("liveness: no replica runs")
+    return max(states, key=lambda state: state.active.epoch)
 
 
 async def _redundancy(world: World) -> None:
