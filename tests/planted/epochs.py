@@ -42,6 +42,21 @@ _STALE_CLIENTS = run_of(
 )
 """Clients that hear late of a new epoch, as they seldom append, and still reach the old leader."""
 
+_STALE_WRITERS = run_of(
+    chains=2,
+    units_per_chain=1,
+    clients=4,
+    appenders=2,
+    append_gap_s=0.02,
+    read_gap_s=0.1,
+    fault_gap_s=1.0,
+    seconds=5.0,
+    window_offsets_min=256,
+    kinds=("stale_side",),
+    network=NetworkSettings(loss=0.3),
+)
+"""The same, and they write; what seals and closes is lost now and then."""
+
 _RESTARTS = run_of(
     fault_gap_s=0.1,
     kinds=("kill", "late", "leader_blink"),
@@ -177,7 +192,7 @@ BUGS = (
                 ("await self._wait_for_installs(installs)", "await asyncio.sleep(0)"),
             ),
         ),
-        options=_DEPOSED,
+        options=_STALE_WRITERS,
     ),
     Bug(
         name="seal-forgotten-on-restart",
@@ -255,19 +270,7 @@ BUGS = (
             edit(Writes, "write", (_BELOW_T, _BELOW_T_NOW)),
             edit(Writes, "forward", (_BELOW_T, _BELOW_T_NOW)),
         ),
-        options=run_of(
-            chains=2,
-            units_per_chain=1,
-            clients=4,
-            appenders=2,
-            append_gap_s=0.02,
-            read_gap_s=0.1,
-            fault_gap_s=1.0,
-            seconds=5.0,
-            window_offsets_min=256,
-            kinds=("stale_side",),
-            network=NetworkSettings(loss=0.3),
-        ),
+        options=_STALE_WRITERS,
     ),
     Bug(
         name="late-forward-obeyed",

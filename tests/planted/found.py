@@ -16,9 +16,10 @@ def load() -> dict[str, Finding]:
     return {name: Finding(**found) for name, found in json.loads(PATH.read_text()).items()}
 
 
-def save(findings: list[Finding]) -> None:
-    """Keep these findings, beside those of other bugs."""
+def save(found: Finding) -> None:
+    """Keep a finding, if it is one, beside those of other bugs."""
     kept = load() if PATH.exists() else {}
-    kept |= {found.bug: found for found in findings if found.violation is not None}
-    told = {name: asdict(found) for name, found in sorted(kept.items())}
+    if found.violation is not None:
+        kept[found.bug] = found
+    told = {name: asdict(each) for name, each in sorted(kept.items())}
     PATH.write_text(json.dumps(told, indent=1) + "\n")

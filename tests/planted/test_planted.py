@@ -15,8 +15,8 @@ from corfu.sequencer.acceptor import Acceptor
 from corfu.sequencer.member import Member
 
 from . import found as kept
-from .__main__ import HEADER, SECONDS, SEEDS, main, row
 from .bug import Bug
+from .cli import HEADER, SECONDS, SEEDS, main, row
 from .harmless import HARMLESS
 from .hunt import PlantError, run_planted, run_sound, search, violation_of
 from .planting import StaleBugError, edit, function_of, plant

@@ -258,10 +258,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             coroutine = task.get_coro()
             if asyncio.iscoroutine(coroutine):
                 # Here and now, not when the collector comes: what a `finally` of an abandoned
-                # task wants of a closed loop is nobody's failure.
-                with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+                # task wants of a closed loop is nobody's failure. What it could not start goes
+                # with the error, so the warnings are caught around that.
+                with warnings.catch_warnings():
                     warnings.simplefilter("ignore", RuntimeWarning)
-                    coroutine.close()
+                    with contextlib.suppress(RuntimeError):
+                        coroutine.close()
 
     # The turns.
 

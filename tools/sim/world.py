@@ -28,6 +28,7 @@ from corfu.storage_units.process import UnitProcess, format_unit
 from corfu.storage_units.settings import UnitSettings
 from corfu.tools.sim.disk import Crashed, SimDisk
 from corfu.tools.sim.disk_worker import SimDiskWorker
+from corfu.tools.sim.invariants import tells_of_broken_rule, unit_without_mark
 from corfu.tools.sim.loop import Group, VirtualLoop
 from corfu.tools.sim.network import SimDatagrams, SimNetwork
 from corfu.tools.sim.options import CALM, Options
@@ -42,17 +43,6 @@ from corfu.types import (
 )
 
 Process = UnitProcess | ReplicaProcess
-
-NEVER_SAID = (
-    "ALARM: CONFLICT",
-    "ALARM: a second, different layout",
-    "another value is proposed than was chosen",
-    "has another state at slot",
-)
-"""What processes say only if they have seen a rule of the protocol broken, whatever the faults."""
-
-LOST_STATE = "it has lost state"
-"""What is said of a unit that lacks what it once held: only a new disk explains that."""
 
 
 class RuleBroken(Exception):  # noqa: N818 - a finding, not an error of the simulator
@@ -176,7 +166,7 @@ class Host:
         """Take a line of the process's log."""
         self.log.append(f"{self.world.loop.time():.6f} {text}")
         self.world.note(self.name, "log", text)
-        if any(words in text for words in self.world.never_said):
+        if tells_of_broken_rule(text, disks_stay=self.world.disks_stay()):
             self.world.fail(RuleBroken(f"alarm: {self.name}: {text}"))
 
 
@@ -217,12 +207,10 @@ class World:
         """Return "random" bytes that follow from the seed; never the same twice in a run."""
         return self._entropy.randbytes(count)
 
-    @property
-    def never_said(self) -> tuple[str, ...]:
-        """What no process may say in this run, or not yet."""
-        synced = self.options.sync is SyncMode.ALWAYS
+    def disks_stay(self) -> bool:
+        """Tell whether no disk was wiped so far, and what is acknowledged is on disk."""
         wiped = "wipe" in self.faults or "lost chain" in self.faults
-        return NEVER_SAID if wiped or not synced else (*NEVER_SAID, LOST_STATE)
+        return self.options.sync is SyncMode.ALWAYS and not wiped
 
     def note(self, *parts: str) -> None:
         """Write a line of the run's event list, and feed the trace hash."""
@@ -248,8 +236,7 @@ class World:
     def trimmed(self, mark: Offset) -> None:
         """A trim has returned: no unit that serves the newest epoch is without its mark.
 
-        Histories cannot tell, for clients keep what they have read. Only looked at while every
-        process runs: the newest epoch may else be one that nobody here knows.
+        Only looked at while every process runs: the newest epoch may else be known to nobody here.
         """
         if not all(host.running for host in self.hosts):
             return
@@ -258,14 +245,9 @@ class World:
             for host in self.units
             if isinstance(host.process, UnitProcess) and host.process.serves
         ]
-        newest = max(
-            [state.active.epoch for state in self.states()]
-            + [standing.sealed for _, standing in standings]
-        )
-        for name, standing in standings:
-            late = standing.sealed == newest and standing.serving and standing.trim_mark < mark
-            if late and standing.seats:
-                self.fail(RuleBroken(f"trim: {name} has the mark {standing.trim_mark}, not {mark}"))
+        late = unit_without_mark(mark, (state.active.epoch for state in self.states()), standings)
+        if late is not None:
+            self.fail(RuleBroken(f"trim: {late}"))
 
     def start(self) -> None:
         """Start every process."""
