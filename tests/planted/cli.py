@@ -21,7 +21,7 @@ from . import found as kept
 from .bug import Bug
 from .hunt import Finding, PlantError, search
 from .planting import StaleBugError
-from .registry import BUGS
+from .registry import BUGS, EVERY
 
 SEEDS = 500
 SECONDS = 60.0
@@ -30,7 +30,7 @@ SECONDS = 60.0
 def hunt(name: str, *, seeds: int, seconds: float) -> Finding | str:
     """Look for one bug; returns what is wrong with the plant, if anything is."""
     try:
-        return search(BUGS[name], seeds, seconds)
+        return search(EVERY[name], seeds, seconds)
     except (PlantError, StaleBugError) as error:
         return str(error)
 
@@ -73,7 +73,7 @@ Examples:
 
 Seconds are processor time. Exit status 1: a bug was not found, or a plant is wrong."""
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(sorted(BUGS)))
+@click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(sorted(EVERY)))
 @click.option("--seeds", type=click.IntRange(1), default=SEEDS, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=SECONDS,
               show_default=True, help="Processor time spent on one bug.")  # fmt: skip
@@ -98,7 +98,7 @@ def main(
     wanted = names or tuple(BUGS)
     if listed:
         for name in wanted:
-            click.echo(f"{name:36} {BUGS[name].hazards:10} {BUGS[name].broken}")
+            click.echo(f"{name:36} {EVERY[name].hazards:10} {EVERY[name].broken}")
         return
     if markdown:
         last = kept.load()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from corfu.sequencer import machine, succession
 from corfu.sequencer.epochs import EpochMaker
-from corfu.sequencer.leader import ServedEpoch
 from corfu.sequencer.replica import Replica
 from corfu.sequencer.tokens import TokenDesk
-from corfu.storage_units.context import Context
 from corfu.storage_units.control import Control
 from corfu.storage_units.recovery import _Replay
-from corfu.storage_units.standing import Standing
 from corfu.storage_units.writes import Writes
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
 
-from .bug import LOSSY, Bug, run_of
+from .bug import Bug, run_of
 from .planting import edit
 
 _DEPOSED = run_of(
@@ -42,7 +39,7 @@ _STALE_CLIENTS = run_of(
 )
 """Clients that hear late of a new epoch, as they seldom append, and still reach the old leader."""
 
-_STALE_WRITERS = run_of(
+STALE_WRITERS = run_of(
     chains=2,
     units_per_chain=1,
     clients=4,
@@ -64,8 +61,8 @@ _RESTARTS = run_of(
                             long_delay_s_min=0.05, long_delay_s_max=1.0),
 )  # fmt: skip
 
-_BELOW_T = "if offset < standing.layout.first_offset:"
-_BELOW_T_NOW = (
+BELOW_T = "if offset < standing.layout.first_offset:"
+BELOW_T_NOW = (
     "if offset < standing.layout.first_offset and message.epoch == context.standing.sealed:"
 )
 
@@ -169,30 +166,20 @@ BUGS = (
         options=_DEPOSED,
     ),
     Bug(
-        name="active-before-it-is-sealed",
+        name="only-one-unit-sealed",
         hazards="H22",
-        broken="An epoch is activated, and offsets are granted, with no unit sealed.",
+        broken="The leader seals one unit of the new layout, and activates.",
         edits=(
             edit(
                 EpochMaker,
                 "_seal",
                 (
                     "units = layout.chain_units(self._context.state.closed_until)",
-                    "units = planted(())",
+                    "units = planted(layout.chain_units(self._context.state.closed_until)[:1])",
                 ),
             ),
-            edit(
-                succession,
-                "activate",
-                ("if (unit.id, unit.incarnation) not in sealed:", "if False:"),
-            ),
-            edit(
-                ServedEpoch,
-                "run",
-                ("await self._wait_for_installs(installs)", "await asyncio.sleep(0)"),
-            ),
         ),
-        options=_STALE_WRITERS,
+        options=run_of(kinds=("leader_blink",)),
     ),
     Bug(
         name="seal-forgotten-on-restart",
@@ -209,28 +196,6 @@ BUGS = (
             ),
         ),
         options=_RESTARTS,
-    ),
-    Bug(
-        name="served-at-restart",
-        hazards="H23, H25",
-        broken="A restarted unit goes on in the epoch that it was sealed for before.",
-        edits=(
-            edit(
-                Standing,
-                "serving",
-                (
-                    "and self.sealed > self.recovered_epoch",
-                    "and (self.sealed > self.recovered_epoch or planted())",
-                ),
-            ),
-        ),
-        options=run_of(
-            fault_gap_s=0.15,
-            append_gap_s=0.005,
-            kinds=("power_cut", "power_cut_all", "kill", "failed_sync"),
-            network=LOSSY,
-            latency=DiskLatency(sync_s_min=2e-3, sync_s_max=30e-3),
-        ),
     ),
     Bug(
         name="sealed-before-fsync",
@@ -254,25 +219,6 @@ BUGS = (
         ),
     ),
     Bug(
-        name="old-epoch-served",
-        hazards="H12, H25",
-        broken="Units take Writes of older epochs: a deposed leader's tokens are good.",
-        edits=(
-            edit(
-                Context,
-                "not_served",
-                (
-                    "if message.epoch == self.standing.sealed and self.standing.serving:",
-                    "if self.standing.serving and (message.epoch == self.standing.sealed"
-                    " or planted.when(message.epoch < self.standing.sealed)):",
-                ),
-            ),
-            edit(Writes, "write", (_BELOW_T, _BELOW_T_NOW)),
-            edit(Writes, "forward", (_BELOW_T, _BELOW_T_NOW)),
-        ),
-        options=_STALE_WRITERS,
-    ),
-    Bug(
         name="late-forward-obeyed",
         hazards="H25, H31",
         broken="A Forward of an older epoch is stored and goes on by the newer layout.",
@@ -289,7 +235,7 @@ BUGS = (
                     "seat.previous is None or seat.previous != sender:",
                     "not late and seat.previous != sender:",
                 ),
-                (_BELOW_T, _BELOW_T_NOW),
+                (BELOW_T, BELOW_T_NOW),
             ),
         ),
         options=run_of(

@@ -146,13 +146,6 @@ BUGS = (
         options=_REPLICAS,
     ),
     Bug(
-        name="accepted-and-not-promised",
-        hazards="H4",
-        broken="Accepting at a ballot does not promise it.",
-        edits=(edit(Acceptor, "accept", ("self.promised = ballot", "planted()")),),
-        options=GroupRun(replicas=5, loss=0.4, kinds=("isolate", "cut", "cut"), fault_gap_s=0.1),
-    ),
-    Bug(
         name="vote-counted-twice",
         hazards="H6",
         broken="Each copy of an Accepted counts, also of the same replica.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from corfu.sequencer import machine
 from corfu.sequencer.closing import Closer
 from corfu.sequencer.rebuild import Rebuilder
 from corfu.sequencer.trimming import Trimming
@@ -14,7 +13,7 @@ from corfu.tools.sim.network import NetworkSettings
 from .bug import LOSSY, Bug, run_of
 from .planting import edit
 
-_REBUILDS = run_of(
+REBUILDS = run_of(
     spares=1,
     kinds=("long_absence", "wipe", "cut_between_units"),
     fault_gap_s=0.5,
@@ -98,28 +97,7 @@ BUGS = (
                 ("copied = await self._piece(goal, at, until)", "copied = planted(0)"),
             ),
         ),
-        options=_REBUILDS,
-    ),
-    Bug(
-        name="rebuilt-above-closed-until",
-        hazards="H49",
-        broken="Offsets are copied, and their rebuild is recorded, while they can still change.",
-        edits=(
-            edit(
-                Rebuilder,
-                "_copy",
-                (
-                    "if context.state.closed_until < end:",
-                    "if planted.when(context.state.closed_until < end) and False:",
-                ),
-            ),
-            edit(
-                machine,
-                "_record_rebuilt",
-                ("<= state.closed_until:", "<= state.reserved_until:"),
-            ),
-        ),
-        options=_REBUILDS,
+        options=REBUILDS,
     ),
     Bug(
         name="returned-with-what-lost",
