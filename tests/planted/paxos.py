@@ -235,7 +235,7 @@ BUGS = (
                 ),
             ),
         ),
-        options=_GROUP,
+        options=_REPLICAS,
     ),
     Bug(
         name="votes-freed-before-the-snapshot",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from corfu.journal import format as journal_format
 from corfu.journal.recovery import _Recovery
 from corfu.storage_units.process import UnitProcess
+from corfu.storage_units.recovery import _Replay
 from corfu.storage_units.scrub import Scrubbing
-from corfu.storage_units.store import Store
 
 from .bug import Bug, run_of
 from .planting import edit
@@ -49,38 +49,17 @@ BUGS = (
         ),
     ),
     Bug(
-        name="damage-called-unwritten",
-        hazards="H59",
-        broken="A damaged record is answered as EMPTY, so that a reader fills it with junk.",
+        name="damage-dropped-at-restart",
+        hazards="H59, H11",
+        broken="A restart forgets a damaged record: the offset is unwritten then.",
         edits=(
             edit(
-                Store,
-                "state",
-                (
-                    "return _STATES[cell & STATE_MASK]",
-                    "damaged = planted.when(cell & STATE_MASK == State.DAMAGED)\n"
-                    "        return State.EMPTY if damaged else _STATES[cell & STATE_MASK]",
-                ),
-            ),
-            edit(
-                Store,
-                "state_at_head",
-                (
-                    "if state is State.EMPTY and self.suspicion.may_be_at(offset):",
-                    "if state is not State.EMPTY and self.suspicion.may_be_at(offset):",
-                ),
+                _Replay,
+                "_take_damage",
+                ("assert serial is not None", "return planted(None)"),
             ),
         ),
-        options=run_of(
-            kinds=("rot",),
-            fault_gap_s=0.2,
-            settle_s=30.0,
-            unit_cache_bytes=0,
-            append_gap_s=0.2,
-            read_gap_s=0.003,
-            clients=3,
-            seconds=3.0,
-        ),
+        options=run_of(kinds=("rot",), fault_gap_s=0.2, settle_s=30.0, append_gap_s=0.01),
     ),
     Bug(
         name="digest-not-checked",
