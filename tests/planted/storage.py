@@ -7,6 +7,7 @@ from corfu.journal.recovery import _Recovery
 from corfu.storage_units.process import UnitProcess
 from corfu.storage_units.recovery import _Replay
 from corfu.storage_units.scrub import Scrubbing
+from corfu.storage_units.store import Store
 
 from .bug import Bug, run_of
 from .planting import edit
@@ -46,6 +47,40 @@ BUGS = (
             fault_gap_s=0.3,
             seconds=4.0,
             append_gap_s=0.005,
+        ),
+    ),
+    Bug(
+        name="damage-called-unwritten",
+        hazards="H59",
+        broken="A damaged record is answered as EMPTY, so that a reader fills it with junk.",
+        edits=(
+            edit(
+                Store,
+                "state",
+                (
+                    "return _STATES[cell & STATE_MASK]",
+                    "damaged = planted.when(cell & STATE_MASK == State.DAMAGED)\n"
+                    "        return State.EMPTY if damaged else _STATES[cell & STATE_MASK]",
+                ),
+            ),
+            edit(
+                Store,
+                "state_at_head",
+                (
+                    "if state is State.EMPTY and self.suspicion.may_be_at(offset):",
+                    "if state is not State.EMPTY and self.suspicion.may_be_at(offset):",
+                ),
+            ),
+        ),
+        options=run_of(
+            kinds=("rot",),
+            fault_gap_s=0.2,
+            settle_s=30.0,
+            unit_cache_bytes=0,
+            append_gap_s=0.2,
+            read_gap_s=0.003,
+            clients=3,
+            seconds=3.0,
         ),
     ),
     Bug(

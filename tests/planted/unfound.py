@@ -13,7 +13,6 @@ from corfu.sequencer.leader import ServedEpoch
 from corfu.sequencer.rebuild import Rebuilder
 from corfu.storage_units.context import Context
 from corfu.storage_units.standing import Standing
-from corfu.storage_units.store import Store
 from corfu.storage_units.writes import Writes
 from corfu.tools.sim.disk_worker import DiskLatency
 
@@ -118,39 +117,5 @@ UNFOUND = (
             ),
         ),
         options=REBUILDS,
-    ),
-    Bug(
-        name="damage-called-unwritten",
-        hazards="H59",
-        broken="A damaged record is answered as EMPTY, so that a reader fills it with junk.",
-        edits=(
-            edit(
-                Store,
-                "state",
-                (
-                    "return _STATES[cell & STATE_MASK]",
-                    "damaged = planted.when(cell & STATE_MASK == State.DAMAGED)\n"
-                    "        return State.EMPTY if damaged else _STATES[cell & STATE_MASK]",
-                ),
-            ),
-            edit(
-                Store,
-                "state_at_head",
-                (
-                    "if state is State.EMPTY and self.suspicion.may_be_at(offset):",
-                    "if state is not State.EMPTY and self.suspicion.may_be_at(offset):",
-                ),
-            ),
-        ),
-        options=run_of(
-            kinds=("rot",),
-            fault_gap_s=0.2,
-            settle_s=30.0,
-            unit_cache_bytes=0,
-            append_gap_s=0.2,
-            read_gap_s=0.003,
-            clients=3,
-            seconds=3.0,
-        ),
     ),
 )
