@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from corfu.sequencer.replica import Replica
 from corfu.sequencer.tokens import TokenDesk
+from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
 
 from .bug import Bug, run_of
@@ -22,6 +23,15 @@ _DEPOSED = run_of(
     kinds=("pause", "partition", "partition", "isolate"),
     network=NetworkSettings(duplicate=0.2, delay_s_max=5e-3),
 )
+
+_SLOW_EPOCHS = run_of(
+    clients=3,
+    fault_gap_s=0.2,
+    append_gap_s=0.01,
+    kinds=("kill", "leader_blink"),
+    latency=DiskLatency(sync_s_min=20e-3, sync_s_max=80e-3),
+)
+"""Intents are long pending, and clients ask for layouts meanwhile."""
 
 HARMLESS = (
     Bug(
@@ -40,7 +50,7 @@ HARMLESS = (
                 ),
             ),
         ),
-        options=_DEPOSED,
+        options=_SLOW_EPOCHS,
     ),
     Bug(
         name="granted-twice-for-one-request",
