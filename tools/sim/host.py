@@ -12,6 +12,7 @@ from corfu.storage_units.process import UnitProcess
 from corfu.tools.sim.disk import Crashed, SimDisk
 from corfu.tools.sim.disk_worker import DiskLatency, SimDiskWorker
 from corfu.tools.sim.group import Group
+from corfu.tools.sim.invariants import tells_of_broken_rule
 from corfu.tools.sim.network import SimDatagrams
 from corfu.types import Address
 
@@ -179,3 +180,5 @@ class Host:
         """Take a line of the process's log."""
         self.log.append(f"{self.world.loop.now:.6f} {text}")
         self.world.note(self.name, "log", text)
+        if tells_of_broken_rule(text, disks_stay=self.world.disks_stay()):
+            self.world.fail(RuleBroken(f"alarm: {self.name}: {text}"))

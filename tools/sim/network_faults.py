@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import random
 
+from corfu.sequencer.process import ReplicaProcess
 from corfu.tools.sim.machine_faults import Step, any_host
 from corfu.tools.sim.network import NetworkSettings
 from corfu.tools.sim.world import World
@@ -26,6 +27,7 @@ class NetworkFaults:
             self.isolate,
             self.swizzle,
             self.least_majority,
+            self.stale_side,
             self.weather,
             self.cut_between_units,
             self.late,
@@ -127,3 +129,21 @@ class NetworkFaults:
             await asyncio.sleep(rng.uniform(0.05, 1.5))
             for host in deaf:
                 network.rejoin(host.address)
+
+    async def stale_side(self, rng: random.Random) -> None:
+        """The leader and a client reach the units, but no other replica: they hear nothing new."""
+        world, network = self._world, self._world.network
+        leading = [
+            host
+            for host in world.replicas
+            if isinstance(host.process, ReplicaProcess) and host.process.core.leads
+        ]
+        if not leading or not world.client_addresses:
+            return
+        leader = rng.choice(leading)
+        side = [leader.address, rng.choice(world.client_addresses)]
+        rest = [host.address for host in world.replicas if host is not leader]
+        network.partition(side, rest)
+        await asyncio.sleep(rng.uniform(0.5, 3))
+        network.unblock(side, rest)
+        network.unblock(rest, side)

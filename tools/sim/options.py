@@ -41,6 +41,7 @@ LATER_KINDS = (
     "flapping",
     "swizzle",
     "least_majority",
+    "stale_side",
 )
 """Kinds of fault that were added later: they are drawn apart."""
 

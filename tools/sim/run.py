@@ -14,7 +14,7 @@ from corfu.sequencer.state import State as ReplicaState
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
-from corfu.tools.history import Append, FinalLog, Operation, Outcome
+from corfu.tools.history import Append, FinalLog, Operation, Outcome, Trim
 from corfu.tools.recording import Recorder
 from corfu.tools.sim.faults import Fault, Nemesis
 from corfu.tools.sim.host import Host, RuleBroken
@@ -24,6 +24,7 @@ from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.rot import Rotten
 from corfu.tools.sim.world import World
 from corfu.tools.workload import Workload
+from corfu.types import Offset
 
 GO_ON_S = 10.0
 """So long clients may take to go on, in virtual seconds, once a minority has stopped."""
@@ -54,7 +55,13 @@ def simulate(seed: int, options: Options | None = None) -> Report:
     world = World(seed, options)
     world.loop.events_max = EVENTS_MAX
     history: list[Operation] = []
-    recorder = Recorder(lambda: world.loop.now, history.append)
+
+    def keep(operation: Operation) -> None:
+        history.append(operation)
+        if isinstance(operation, Trim) and operation.reached is not None:
+            world.trimmed(Offset(operation.reached))
+
+    recorder = Recorder(lambda: world.loop.now, keep)
     nemesis = Nemesis(world)
     problem: str | None = None
     try:
@@ -123,6 +130,8 @@ async def _run(
                 await _go_on_without_minority(world, recorder, history)
             final = await _final_log(world)
     except TimeoutError:
+        # What a process died of says more than who waits for it in vain.
+        world.check()
         lacking = _lacking(world) or "all redundant"
         pending = ", ".join([*world.loop.pending(), lacking, *nemesis.rotten.left()])
         raise RuleBroken(f"liveness: not settled in {options.settle_s} s: {pending}") from None
@@ -230,7 +239,11 @@ def _start(work: Coroutine[object, object, None], name: str) -> asyncio.Task[Non
 
 def _newest(world: World) -> ReplicaState:
     """Return the applied state with the newest layout."""
-    return max(world.states(), key=lambda state: state.active.epoch)
+    states = world.states()
+    if not states:
+        world.check()
+        raise RuleBroken("liveness: no replica runs")
+    return max(states, key=lambda state: state.active.epoch)
 
 
 async def _redundancy(world: World) -> None:

@@ -29,6 +29,7 @@ from corfu.tools.sim.disk import SimDisk
 from corfu.tools.sim.disk_worker import SimDiskWorker
 from corfu.tools.sim.group import Group
 from corfu.tools.sim.host import Host, RuleBroken
+from corfu.tools.sim.invariants import unit_without_mark
 from corfu.tools.sim.loop import VirtualLoop
 from corfu.tools.sim.network import SimDatagrams, SimNetwork
 from corfu.tools.sim.options import CALM, Options
@@ -36,7 +37,9 @@ from corfu.types import (
     Address,
     ClusterId,
     Incarnation,
+    Offset,
     ReplicaId,
+    SyncMode,
     UnitId,
 )
 
@@ -61,6 +64,7 @@ class World:
         count = options.chains * options.units_per_chain + options.spares
         self.units = [self._unit_host(n) for n in range(1, count + 1)]
         self._clients = 0
+        self.client_addresses: list[Address] = []
         self._format()
 
     @property
@@ -76,6 +80,11 @@ class World:
     def entropy(self, count: int) -> bytes:
         """Return "random" bytes that follow from the seed; never the same twice in a run."""
         return self._entropy.randbytes(count)
+
+    def disks_stay(self) -> bool:
+        """Tell whether no disk was wiped so far, and what is acknowledged is on disk."""
+        wiped = "wipe" in self.faults or "lost chain" in self.faults
+        return self.options.sync is SyncMode.ALWAYS and not wiped
 
     def note(self, *parts: str) -> None:
         """Write a line of the run's event list, and feed the trace hash."""
@@ -93,8 +102,26 @@ class World:
 
     def check(self) -> None:
         """Raise what went wrong, if anything."""
+        if isinstance(self.failure, RuleBroken):
+            raise self.failure
         if self.failure is not None:
             raise RuleBroken(f"{self.failure!r}") from self.failure
+
+    def trimmed(self, mark: Offset) -> None:
+        """A trim has returned: no unit that serves the newest epoch is without its mark.
+
+        Only looked at while every process runs: the newest epoch may else be known to nobody here.
+        """
+        if not all(host.running for host in self.hosts):
+            return
+        standings = [
+            (host.name, host.process.core.store.standing)
+            for host in self.units
+            if isinstance(host.process, UnitProcess) and host.process.serves
+        ]
+        late = unit_without_mark(mark, (state.active.epoch for state in self.states()), standings)
+        if late is not None:
+            self.fail(RuleBroken(f"trim: {late}"))
 
     def start(self) -> None:
         """Start every process."""
@@ -128,6 +155,7 @@ class World:
         return Cluster(driver, ClientSettings(), self.rng, self.sequencers, learn)
 
     def _open_driver(self, number: int) -> Driver:
+        self.client_addresses.append(Address(f"10.0.3.{number}", 7000))
         link = Link(
             cluster=None,
             session=Incarnation(self.entropy(16)),
@@ -137,7 +165,7 @@ class World:
         driver = Driver(
             core=None,
             link=link,
-            datagrams=self.network.endpoint(Address(f"10.0.3.{number}", 7000)),
+            datagrams=self.network.endpoint(self.client_addresses[-1]),
             worker=None,
             loop=self.loop,
             on_fatal=self.fail,
