@@ -108,7 +108,7 @@ def check(
     checker.check_appends()
     check_order(sightings, report)
     checker.check_scans()
-    check_scans_to_tail(sightings, report)
+    check_scans_to_tail(sightings, options.lost_chains, report)
     check_trims(sightings, options, report)
     checker.check_lost()
     checker.check_final()

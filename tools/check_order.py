@@ -6,9 +6,10 @@ Each rule sorts once and sweeps once: O(n log n).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import assert_never
 
-from .check_options import CheckOptions
+from .check_options import CheckOptions, LostChain
 from .operations import Append, Fill, Mark, Operation, Read, Scan, Seen, Tail, Trim
 from .sightings import FINAL, Report, Sightings
 
@@ -74,8 +75,14 @@ def _order_rule(sightings: Sightings, shown: int, index: int) -> str:
     return "tail" if isinstance(before, Tail) else "real-time"
 
 
-def check_scans_to_tail(sightings: Sightings, report: Report) -> None:
-    """Check that a scan to the tail gave, or came past, all that had been shown before it began."""
+def check_scans_to_tail(
+    sightings: Sightings, lost_chains: Sequence[LostChain], report: Report
+) -> None:
+    """Check that a scan to the tail gave, or came past, all that had been shown before it began.
+
+    What was lost with a chain it steps over, also if that was trimmed later and is not called lost
+    in the end.
+    """
     begins: list[Bound] = []
     for index, operation in enumerate(sightings.history):
         if isinstance(operation, Scan) and operation.to_tail:
@@ -86,7 +93,8 @@ def check_scans_to_tail(sightings: Sightings, report: Report) -> None:
     ends: list[Bound] = []
     for index, operation in enumerate(sightings.history):
         highest = _highest_record(operation)
-        if operation.completed is not None and highest >= 0 and not sightings.is_lost(highest):
+        lost = sightings.is_lost(highest) or any(chain.holds(highest) for chain in lost_chains)
+        if operation.completed is not None and highest >= 0 and not lost:
             ends.append((operation.completed, highest, index))
     for shown, index, highest, last in _sweep(ends, begins):
         report.add("scan", f"it ended at {last}, {highest} was there before", shown, index)

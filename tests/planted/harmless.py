@@ -5,7 +5,7 @@ No run may fail with one of these planted. If one does, it belongs among the bug
 
 from __future__ import annotations
 
-from corfu.sequencer.replica import Replica
+from corfu.sequencer import answers
 from corfu.sequencer.tokens import TokenDesk
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
@@ -40,13 +40,13 @@ HARMLESS = (
         broken="Layout requests are answered with a layout that is not active yet.",
         edits=(
             edit(
-                Replica,
-                "_on_get_layout",
+                answers,
+                "layout_is",
                 (
-                    "layout = self.state.activated",
-                    "layout = self.state.activated\n"
-                    "    if planted.when(self.state.intent is not None):\n"
-                    "        layout = self.state.intent.layout",
+                    "layout = state.activated",
+                    "layout = state.activated\n"
+                    "    if planted.when(state.intent is not None):\n"
+                    "        layout = state.intent.layout",
                 ),
             ),
         ),
