@@ -133,6 +133,7 @@ BUGS = (
                 TokenDesk,
                 "_ask",
                 ("layout, len(entries))", "layout, len(entries) + 1)"),
+                ("reply.count == len(entries)", "reply.count == len(entries) + 1"),
             ),
             edit(
                 TokenDesk,

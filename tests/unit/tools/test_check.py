@@ -336,9 +336,7 @@ def test_lost_offset_never_shown_is_allowed_where_said_so() -> None:
     assert {v.rule for v in check([acknowledged], final, options=options)} == {"durable"}
 
 
-def test_check_scan_to_the_tail_may_step_over_what_was_lost_with_a_chain_and_trimmed_later() -> (
-    None
-):
+def test_check_scan_to_the_tail_may_step_over_what_was_lost_with_a_chain_trimmed_later() -> None:
     one = Append(1, 2, "a", ("x",), ((0, 0),))
     two = Append(3, 4, "a", ("y",), ((1, 0),))
     scan = Scan(10, 11, "s", (0, 0), (0, 1), (((0, 0), "x"),), to_tail=True)
