@@ -85,6 +85,7 @@ def _wait_until_healthy(cluster: str, data: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_compose_commands_give_a_working_cluster(tmp_path: Path) -> None:
     assert _bootstrap(tmp_path).returncode == 0

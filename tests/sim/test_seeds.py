@@ -70,8 +70,8 @@ def test_simulate_log_that_stops_with_a_minority_is_found_out(
 
 def test_shrunk_seed_is_short_and_fails_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scrubbing, "_step", Scrubbing._end)
-    options = Options(kinds=("rot", "pause", "isolate"), fault_gap_s=0.3, settle_s=15.0)
-    shrunk = shrink(2, options, runs_max=5)
+    options = Options(kinds=("rot", "pause", "isolate"), fault_gap_s=0.3, settle_s=8.0)
+    shrunk = shrink(2, options, runs_max=4)
     assert shrunk is not None
     assert len(shrunk.report.injected) <= 3
     assert "rot" in {fault.kind for fault in shrunk.report.injected}

@@ -147,7 +147,7 @@ MEMBER_GOALS = ("replace_replica", "transfer")
 MEMBER_SHARE = 0.15
 """Share of the seeds in which replicas are replaced."""
 
-LONG_SHARE = 0.04
+LONG_SHARE = 0.02
 """Share of the seeds that go on for long."""
 
 LIVENESS_SHARE = 0.1

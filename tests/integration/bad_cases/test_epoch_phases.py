@@ -122,7 +122,14 @@ async def _victim(cluster: LocalCluster, role: str) -> Process:
     return cluster.process("storage", UNITS[role])
 
 
-@pytest.mark.parametrize("name", PHASES)
+@pytest.mark.parametrize(
+    "name",
+    # Every second one takes its turn in make test-all only: each takes 20 s.
+    [
+        pytest.param(name, marks=[pytest.mark.long] if number % 2 else [])
+        for number, name in enumerate(PHASES)
+    ],
+)
 async def test_every_role_killed_in_a_phase_of_a_new_epoch(
     tmp_path: Path, network: OwnNetwork, name: str
 ) -> None:
