@@ -7,6 +7,7 @@ it into an answer is here, rule by rule. Source: CORFU (NSDI 2012) section 3.3.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 
@@ -50,8 +51,9 @@ class Found:
 
 @dataclass(slots=True)
 class HoleWait:
-    """When the holes of one range may be filled: a range waits once."""
+    """When the holes of one range may be filled: a range waits once, never beyond `deadline`."""
 
+    deadline: float | None = None
     until: float | None = None
 
 
@@ -125,7 +127,11 @@ class ChainReader:
                 wait.until = self._endpoint.now() + self._cluster.hole_wait_s()
             # Truly empty: its writer gets a fair time, once for the whole range. A fill that
             # beats a slow writer is harmless: the writer learns it and appends again.
-            empty = await self._wait_for_writers(span, empty, wait.until)
+            deadline = math.inf if wait.deadline is None else wait.deadline
+            patience = min(wait.until, deadline)
+            empty = await self._wait_for_writers(span, empty, patience)
+            if empty and patience < wait.until:
+                raise Retry(f"offset {empty[0]} is empty, and its writer may still be at work")
             for start, end in span.runs(empty):
                 await self._fill(span, start, end)
         # Now the tail unit holds all of them; what it holds is the answer.

@@ -42,7 +42,7 @@ class Reader:
             UnwrittenError: It is at or above a tail confirmed after this call began.
             UnavailableError: No answer before `deadline`.
         """
-        wait = HoleWait()
+        wait = HoleWait(deadline)
         backoff = self._cluster.backoff()
         while True:
             try:
@@ -136,7 +136,7 @@ class Reader:
         ends or `window_bytes` is used up; it is always above `start`.
         """
         values: dict[Offset, Value] = {}
-        wait = HoleWait()
+        wait = HoleWait(deadline)
         backoff = self._cluster.backoff()
         while True:
             try:

@@ -10,6 +10,7 @@ import corfu.log
 from corfu.client.log import LogClient
 from corfu.errors import (
     JunkError,
+    UnavailableError,
     UsageError,
 )
 from corfu.layout import Segment
@@ -56,6 +57,24 @@ def test_read_hole_wait_follows_writers(p99_us: int, lost_permille: int, wait_s:
         with pytest.raises(JunkError):
             await log.read(0)
         assert wait_s <= cluster.now() < wait_s + 0.03
+
+    run(test)
+
+
+def test_read_of_a_hole_whose_writers_are_slow_ends_in_its_own_time() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def tails(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, GetTail):
+                zero, one = Offset(0), Offset(1)
+                return TailIs(message.request, Epoch(1), one, zero, zero, 10_000_000, 0)
+            return None
+
+        cluster.tail = 1
+        cluster.script = tails
+        with pytest.raises(UnavailableError, match="offset 0 is empty"):
+            await log.read(0, timeout=2)
+        assert 2 <= cluster.now() < 2.1
+        assert [fill for fill in cluster.requests(Fill) if not fill.only_if_written] == []
 
     run(test)
 
