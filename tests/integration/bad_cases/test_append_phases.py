@@ -21,6 +21,7 @@ from corfu.tools.history import Operation
 from corfu.tools.processes import Process
 from tests.integration.bad_cases.clients import ClientProcess, Clients, judge
 from tests.integration.bad_cases.holdings import above
+from tests.integration.bad_cases.shares import every_second
 from tests.integration.redundancy import appended_to, leader_process
 from tests.integration.running import DEADLINE_S, local_cluster
 
@@ -77,7 +78,7 @@ async def _open(
     return appending
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", every_second(PHASES))
 async def test_every_role_killed_in_a_phase_of_an_append(tmp_path: Path, phase: str) -> None:
     stopped = PHASES[phase]
     lost: list[Operation] = []

@@ -34,6 +34,7 @@ from corfu.tools.cluster import LocalCluster
 from corfu.tools.processes import Process
 from tests.integration.bad_cases.clients import ClientProcess, Clients, judge
 from tests.integration.bad_cases.network import Cut, OwnNetwork
+from tests.integration.bad_cases.shares import every_second
 from tests.integration.redundancy import appended_to, leader_process
 from tests.integration.running import DEADLINE_S, local_cluster
 
@@ -122,14 +123,7 @@ async def _victim(cluster: LocalCluster, role: str) -> Process:
     return cluster.process("storage", UNITS[role])
 
 
-@pytest.mark.parametrize(
-    "name",
-    # Every second one takes its turn in make test-all only: each takes 20 s.
-    [
-        pytest.param(name, marks=[pytest.mark.long] if number % 2 else [])
-        for number, name in enumerate(PHASES)
-    ],
-)
+@pytest.mark.parametrize("name", every_second(PHASES))
 async def test_every_role_killed_in_a_phase_of_a_new_epoch(
     tmp_path: Path, network: OwnNetwork, name: str
 ) -> None:

@@ -12,6 +12,7 @@ from corfu.messages import Heartbeat
 from corfu.tools.cluster import LocalCluster
 from tests.integration.bad_cases.clients import Clients, judge
 from tests.integration.bad_cases.network import Cut, OwnNetwork
+from tests.integration.bad_cases.shares import every_second
 from tests.integration.redundancy import status_of, whole
 from tests.integration.running import local_cluster
 
@@ -61,7 +62,7 @@ async def test_two_leaders_by_a_one_way_partition_do_no_harm(
         await judge(cluster, clients.history)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 3)])
+@pytest.mark.parametrize(("before", "after"), every_second([(1, 2), (2, 3)]))
 async def test_neighbours_cut_from_each_other_lose_one_of_them(
     tmp_path: Path, network: OwnNetwork, before: int, after: int
 ) -> None:

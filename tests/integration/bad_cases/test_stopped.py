@@ -10,6 +10,7 @@ import pytest
 from corfu.tools.cluster import LocalCluster
 from corfu.tools.processes import Process
 from tests.integration.bad_cases.clients import Clients, judge
+from tests.integration.bad_cases.shares import every_second
 from tests.integration.redundancy import leader_process, status_of
 from tests.integration.running import local_cluster
 
@@ -25,7 +26,8 @@ async def _process(cluster: LocalCluster, role: str) -> Process:
 
 
 @pytest.mark.parametrize(
-    ("role", "stopped_s"), [("leader", 4.0), ("head", 2.0), ("middle", 3.0), ("tail", 10.0)]
+    ("role", "stopped_s"),
+    every_second([("leader", 4.0), ("head", 2.0), ("tail", 10.0), ("middle", 3.0)]),
 )
 async def test_process_stopped_and_back_loses_nothing(
     tmp_path: Path, role: str, stopped_s: float
