@@ -30,7 +30,7 @@ def main(name: str | None, options: tuple[str, ...], listed: bool) -> None:
     try:
         import atheris
     except ImportError:
-        raise click.ClickException("atheris is missing: pip install -e '.[fuzz]'") from None
+        raise click.ClickException("atheris is missing: pip install -e '.[all]'") from None
     with atheris.instrument_imports(include=["corfu"]):
         from tests.fuzz.decoders import DECODERS, seeds_of
     if listed or name not in DECODERS:

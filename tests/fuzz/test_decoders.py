@@ -72,7 +72,7 @@ def test_history_line_with_a_wild_number_is_named(number: str) -> None:
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoder_under_atheris_keeps_its_word(name: str) -> None:
     if importlib.util.find_spec("atheris") is None:
-        pytest.skip("atheris is not installed: pip install -e '.[fuzz]'")
+        pytest.skip("atheris is not installed: pip install -e '.[all]'")
     command = [sys.executable, "-m", "tests.fuzz.atheris_targets", name, "--"]
     done = subprocess.run(
         [*command, "-max_total_time=5", "-seed=1"],
