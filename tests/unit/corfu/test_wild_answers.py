@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corfu.client.log import LogClient
-from corfu.errors import JunkError
+from corfu.errors import JunkError, UnavailableError
 from corfu.messages import Fill, GetTail, GetToken, Grant, Message, Read, TailIs
 from corfu.types import Address, Offset, Position, State
 from tests.unit.corfu.client_world import Drop, FakeCluster, run
@@ -44,8 +44,11 @@ def test_read_at_a_hole_when_writers_are_said_to_take_centuries_asks_for_what_fi
     async def read(cluster: FakeCluster, client: LogClient) -> State:
         cluster.script = lie
         await client.tail()
-        with pytest.raises(JunkError):
+        # Within its own time it waits for them; with enough of that it fills at last.
+        with pytest.raises(UnavailableError):
             await client.read(2)
+        with pytest.raises(JunkError):
+            await client.read(2, timeout=300)
         return await client.fill(2)
 
     cluster = FakeCluster()
