@@ -1,6 +1,6 @@
 """Clients under test, in a process of their own: what they measure is what a program would see.
 
-    python -m corfu.tools.nemesis.client CLUSTER NAME,... SEED HISTORY [ordered | SETTINGS]
+    python -m corfu.tools.nemesis.client CLUSTER NAME,... SEED HISTORY [SETTINGS]
 
 Works until SIGTERM, then ends every operation under way; exit status 0 only after that. HISTORY
 gets a line for each operation once it has ended. SETTINGS is what `Settings.encode` returns.
@@ -91,10 +91,7 @@ def main() -> None:
     """Run the clients of one process."""
     cluster, listed, seed, path, *rest = sys.argv[1:]
     names = listed.split(",")
-    if rest and rest != ["ordered"]:
-        settings = Settings.decode(rest[0])
-    else:
-        settings = Settings(OPTIONS, tuple(names) if rest else ())
+    settings = Settings.decode(rest[0]) if rest else Settings(OPTIONS)
     # A line at a time: whoever watches sees an append as soon as it has ended.
     with Path(path).open("x", buffering=1) as history:
         asyncio.run(work(cluster, names, int(seed), history, settings))

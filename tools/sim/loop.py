@@ -134,9 +134,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         """Return the virtual time in seconds, as the clock of the running process shows it."""
-        if self.skewed and (group := GROUP.get()) is not None and group.clock is not None:
-            return group.clock.local(self.now)
-        return self.now
+        return self._time_of(None)
 
     def call_soon(
         self,
@@ -169,7 +167,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` in `delay` seconds, by the clock of the process it belongs to."""
-        return self.call_at(self._clock_of(context) + delay, callback, *args, context=context)
+        return self.call_at(self._time_of(context) + delay, callback, *args, context=context)
 
     def call_at(
         self,
@@ -212,7 +210,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             timer.queued = False
             group.frozen.append(timer)
 
-    def _clock_of(self, context: contextvars.Context | None) -> float:
+    def _time_of(self, context: contextvars.Context | None) -> float:
+        """Return the time as a process's clock shows it; None: of the process that runs."""
         if not self.skewed:
             return self.now
         group = GROUP.get() if context is None else context.get(GROUP)
