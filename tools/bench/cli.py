@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "follow": ".follow_cli:follow",
     "tokens": ".tokens_cli:tokens",
     "mixed": ".mixed_cli:mixed",
+    "disk": ".disk_cli:disk",
 }
 """Name of each command: the module of this package, and its object there."""
 

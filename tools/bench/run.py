@@ -83,7 +83,7 @@ async def measure(plan: Plan, target: Target, clients: Clients, say: Say) -> Out
         interrupts = Interrupts()
         with interrupts.heard() as stop:
             measured = await crew.measure(
-                plan.warmup_s, plan.seconds, servers.watched, stop, _progress(plan, say)
+                plan.warmup_s, plan.seconds, servers.watched, stop, progress_of(plan, say)
             )
     return Outcome(
         command=plan.command,
@@ -138,7 +138,9 @@ def client_uses(reports: Sequence[Report]) -> tuple[RoleUse, ...]:
     return tuple(rows.values())
 
 
-def _progress(plan: Plan, say: Say) -> Callable[[float, int], None]:
+def progress_of(plan: Plan, say: Say) -> Callable[[float, int], None]:
+    """Return what tells a person how far it is."""
+
     def progress(passed: float, records: int) -> None:
         if not passed:
             say(f"{plan.command}: warming up")

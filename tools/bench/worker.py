@@ -50,6 +50,10 @@ def job_of(assignment: Assignment) -> Job:
             from .token_clients import TokenClients
 
             return TokenClients(assignment)
+        case Kind.DISK:
+            from .disk_writing import DiskWriting
+
+            return DiskWriting(assignment)
         case _:
             assert_never(assignment.kind)
 
