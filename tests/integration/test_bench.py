@@ -53,6 +53,7 @@ def _measured(folder: Path, *arguments: str) -> dict[str, Any]:
     assert list(folder.iterdir()) == []
     found: dict[str, Any] = json.loads(result.stdout)
     assert found["command"] == arguments[0]
+    assert found["machine"]["processors"] == os.cpu_count()
     assert not found["interrupted"]
     for row in found["results"]:
         _require_sane(row)

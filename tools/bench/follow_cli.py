@@ -16,6 +16,7 @@ from .options import (
     clients_option,
     finish,
     inflight_option,
+    rate_option,
     size_option,
     span_options,
     target_options,
@@ -44,14 +45,7 @@ producer waited for its acknowledgement; the ratio compares the two medians.
 @click.command(epilog=EPILOG)
 @size_option(least=STAMPED_BYTES_MIN)
 @clients_option("Followers, each a process.")
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
-    metavar="N",
-    help="Appends a second; 0: the next one as soon as one is acknowledged.",
-)
+@rate_option
 @inflight_option("With --rate: appends under way at most; what waits for that is late.", INFLIGHT)
 @span_options
 @target_options

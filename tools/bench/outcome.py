@@ -24,6 +24,7 @@ class Outcome:
         command: Its name.
         settings: What was asked for, by the options' names.
         target: What was measured.
+        machine: Where.
         figures: One for each kind of work; what is told for a record, is for one of the first.
         uses: What the processes of each role used in the span.
         counters: What the links of all clients counted in the span.
@@ -34,6 +35,7 @@ class Outcome:
     command: str
     settings: Mapping[str, object]
     target: Mapping[str, object]
+    machine: Mapping[str, object]
     figures: tuple[Figures, ...]
     uses: tuple[RoleUse, ...] = ()
     counters: Mapping[str, int] | None = None
@@ -56,6 +58,7 @@ class Outcome:
             "command": self.command,
             "settings": dict(self.settings),
             "target": dict(self.target),
+            "machine": dict(self.machine),
             "interrupted": self.interrupted,
             "results": [figures_json(each) for each in self.figures],
             "cpu": [
@@ -75,10 +78,9 @@ class Outcome:
 
     def show(self, console: Console) -> None:
         """Print it for a person."""
-        told = ", ".join(f"{name} {value}" for name, value in self.target.items())
-        console.print(f"{self.command}: {told}", soft_wrap=True, markup=False)
-        asked = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        console.print(asked, soft_wrap=True, markup=False)
+        for facts in (self.settings, self.target, self.machine):
+            told = ", ".join(f"{name} {value}" for name, value in facts.items())
+            console.print(told, soft_wrap=True, markup=False)
         if self.interrupted:
             console.print(f"interrupted after {self.figures[0].seconds:.1f} s")
         console.print(figures_table(self.figures))

@@ -73,7 +73,11 @@ def test_rates_of_zero_are_drawn() -> None:
 def test_file_has_the_command_and_escapes_what_it_quotes(tmp_path: Path) -> None:
     path = tmp_path / "plot.svg"
     outcome = Outcome(
-        command="append", settings={}, target={"folder": "a<b&c"}, figures=(_row("append"),)
+        command="append",
+        settings={},
+        target={"folder": "a<b&c"},
+        machine={},
+        figures=(_row("append"),),
     )
     write_plot(path, outcome)
     texts = [text.text for text in ET.parse(path).getroot().iter(f"{SVG}text")]
