@@ -236,6 +236,26 @@ def test_ctrl_c_prints_what_there_is_so_far(running: Dev, folder: Path) -> None:
     assert 0 < row["seconds"] < 30
 
 
+def test_client_that_dies_is_one_line_and_status_1(running: Dev, folder: Path) -> None:
+    bench = subprocess.Popen(
+        command("bench", "append", "--cluster", running.cluster, "--seconds", "60"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        env={**environment(None), "TMPDIR": str(folder)},
+    )  # fmt: skip
+    before = _tail(running)
+    while _tail(running) == before:
+        assert bench.poll() is None
+        time.sleep(0.1)
+    children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()
+    assert len(children) == 1
+    os.kill(int(children[0]), signal.SIGKILL)
+    out, err = bench.communicate(timeout=DEADLINE_S)
+    assert (bench.returncode, out) == (1, b"")
+    assert err.decode().splitlines() == [
+        "corfu: client 1 was killed by SIGKILL: it printed nothing"
+    ]
+
+
 def test_sigterm_stops_its_own_cluster_and_removes_it(folder: Path) -> None:
     bench = subprocess.Popen(
         command("bench", "append", *SHAPE, "--seconds", "60"),
