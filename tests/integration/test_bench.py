@@ -124,7 +124,10 @@ def test_append_tells_rates_latencies_and_the_cpu_of_each_role(
 
 
 def test_serial_append_is_one_at_a_time(running: Dev, folder: Path) -> None:
-    found = _measured(folder, "append", "--cluster", running.cluster, *SHORT, "--serial")
+    found = _measured(
+        folder, "append", "--cluster", running.cluster, *SHORT, "--serial", "--set", "ordered=true"
+    )
+    assert found["settings"]["set"] == {"ordered": True}
     row = _row(found, "append")
     assert found["settings"]["inflight"] == 1
     assert row["latency_us"]["mean"] * row["records"] <= row["seconds"] * 1e6 * 1.2

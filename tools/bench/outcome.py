@@ -72,7 +72,7 @@ class Outcome:
     def show(self, console: Console) -> None:
         """Print it for a person."""
         for facts in (self.settings, self.target, self.machine):
-            told = ", ".join(f"{name} {value}" for name, value in facts.items())
+            told = ", ".join(f"{name} {value}" for name, value in facts.items() if value != {})
             console.print(told, soft_wrap=True, markup=False)
         if self.interrupted:
             console.print(f"interrupted after {self.figures[0].seconds:.1f} s")
