@@ -38,8 +38,9 @@ Examples:
   corfu bench append --chains 4 --plot append.svg
   corfu bench append --cluster 10.0.0.1:9700,10.0.0.2:9700 -o json
 
-Each client is one Python process with one connection. It keeps --inflight calls of `log.append`
-under way, each with one record of random bytes that was made before the clock started. What ends
+Each client is one Python process with one connection. It keeps --inflight records under way, each
+handed in by a call of its own (`log.submit`; `log.append` with --await, --serial or --rate), of
+random bytes that were made before the clock started. What ends
 within the span counts; CPU is that of all processes of a role in the span, for one record.
 
 {STATUS_HELP}"""
@@ -59,12 +60,19 @@ within the span counts; CPU is that of all processes of a role in the span, for 
     metavar="N",
     help="Records in each call: above 1 by `append_many`.",
 )
+@click.option(
+    "--await",
+    "awaited",
+    is_flag=True,
+    help="A task awaiting `append` for each record under way, where else `submit` is called.",
+)
 @set_option
 @span_options
 @target_options
 def append(
     serial: bool,
     batch: int,
+    awaited: bool,
     output: str,
     plot: Path | None,
     **given: Any,
@@ -74,7 +82,8 @@ def append(
     chosen = given["set"] = parse_settings(given.pop("chosen"))
     if serial:
         given["inflight"] = 1
-    plan = plan_of("append", {**given, "batch": batch})
+    submit = batch == 1 and given["inflight"] > 1 and not given["rate"] and not awaited
+    plan = plan_of("append", {**given, "batch": batch, "submit": submit})
 
     async def work(found: Target, say: Say) -> Outcome:
         assignment = Assignment(
@@ -83,6 +92,7 @@ def append(
             size=given["size"],
             inflight=given["inflight"],
             batch=batch,
+            submit=submit,
             rate=given["rate"],
             settings=chosen,
         )

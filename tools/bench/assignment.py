@@ -37,6 +37,7 @@ class Assignment:
         size: Bytes of each record it appends.
         inflight: Calls that it keeps under way.
         batch: Records in each call that appends.
+        submit: It appends by `submit`, not by `append`; with a batch of 1 and no rate or tag.
         rate: Calls a second at most; 0: the next one as soon as one has ended.
         limit: Records that it appends at most, and then it ends; 0: no end.
         tag: Hex of `TAG_BYTES` bytes that its records begin with, followed by the time of the
@@ -54,6 +55,7 @@ class Assignment:
     size: int = 1024
     inflight: int = 1
     batch: int = 1
+    submit: bool = False
     rate: float = 0.0
     limit: int = 0
     tag: str = ""

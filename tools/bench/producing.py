@@ -6,8 +6,10 @@ import asyncio
 import itertools
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 
+from corfu.client.packing import Submitted
 from corfu.errors import AppendError
 
 from .assignment import TAG_BYTES, Assignment
@@ -49,6 +51,9 @@ class Producing(LogJob):
         """See `Job`."""
         told = self._assignment
         self._next_at = time.monotonic()
+        if told.submit:
+            await self._submit(meter, stop)
+            return
         if told.tag or told.rate:
             step = self._append_paced
         elif told.batch > 1 or told.limit:
@@ -68,6 +73,23 @@ class Producing(LogJob):
             begun = clock()
             try:
                 await append(record)
+            except AppendError as error:
+                await _failed(meter, error)
+            else:
+                note(clock() - begun)
+
+    async def _submit(self, meter: Meter, stop: asyncio.Event) -> None:
+        """One record a call, and the verdicts in order, as a program does that keeps a window."""
+        submit, records, stopped = self.log.submit, self._records, stop.is_set
+        clock, note = time.monotonic_ns, meter.samples.append
+        window: deque[tuple[int, Submitted]] = deque()
+        inflight = self._assignment.inflight
+        while window or not stopped():
+            while len(window) < inflight and not stopped():
+                window.append((clock(), submit(next(records))))
+            begun, submitted = window.popleft()
+            try:
+                await submitted
             except AppendError as error:
                 await _failed(meter, error)
             else:
