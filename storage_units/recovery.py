@@ -26,16 +26,21 @@ from corfu.types import JUNK_ID, Digest, EntryId, Epoch, Offset, State
 
 from .file_book import FileLog
 from .identity import UnitIdentity
-from .index import SERIAL_AT, STATE_MASK, OffsetIndex, cell_place, pack_cell
-from .index_file import FileIndex, JunkRun, decode_index, index_name, index_serial
+from .index import (
+    INDEX_BLOCK_OFFSETS,
+    SERIAL_AT,
+    STATE_MASK,
+    OffsetIndex,
+    cell_place,
+    pack_cell,
+)
+from .index_file import JunkRun, decode_index, index_name, index_serial
 from .names import Name
 from .records import OFFSET_KINDS, RecordKind, clip_run, run_of
 from .settings import UnitSettings
 from .standing import Standing
 from .store import Store
 from .suspicion import Suspicion
-
-_ID_BYTES = 16
 
 
 def journal_settings(settings: UnitSettings) -> JournalSettings:
@@ -104,7 +109,7 @@ class _Replay:
         self._suspicion = Suspicion()
         self._names: dict[Offset, Name] = {}
         self._logs: dict[int, FileLog] = {}
-        self._indexes: list[FileIndex] = []
+        self._indexed_names: dict[Offset, tuple[int, Name]] = {}
         self._indexed: set[int] = set()
 
     def skip(self, serial: int) -> bool:
@@ -127,7 +132,8 @@ class _Replay:
         for run in index.runs:
             self._junk(run)
         self._index.load(serial, index.offsets, index.cells)
-        self._indexes.append(index)
+        for offset, known_as in index.names.items():
+            self._indexed_names[offset] = (self._index.get(offset), known_as)
         self._indexed.add(serial)
         return True
 
@@ -137,7 +143,7 @@ class _Replay:
         match RecordKind(header.kind):
             case RecordKind.DATA:
                 self._index.set(offset, pack_cell(State.DATA, place))
-                self._log(place.serial).offsets.append(offset)
+                self._log(place.serial).blocks.add(offset // INDEX_BLOCK_OFFSETS)
                 if offset >= self._standing.closed_until:
                     self._names[offset] = _name(header)
             case RecordKind.JUNK:
@@ -188,7 +194,10 @@ class _Replay:
         )
 
     def _log(self, serial: int) -> FileLog:
-        return self._logs.setdefault(serial, FileLog())
+        log = self._logs.get(serial)
+        if log is None:
+            log = self._logs[serial] = FileLog()
+        return log
 
     def _junk(self, run: JunkRun) -> None:
         for offset in range(run.start, run.end, run.step):
@@ -200,12 +209,14 @@ class _Replay:
         except WireError as error:
             raise CorruptionError(journal_name(place.serial), str(error)) from error
         self._standing.layout = layout
+        self._index.expect_step(self._standing.step)
 
     def _take_standing(self, place: Place, body: bytes) -> None:
         try:
             self._standing.take_opening(body)
         except WireError as error:
             raise CorruptionError(journal_name(place.serial), str(error)) from error
+        self._index.expect_step(self._standing.step)
 
     def _take_small(self, header: RecordHeader) -> None:
         standing = self._standing
@@ -222,27 +233,15 @@ class _Replay:
             standing.frozen = True
 
     def _take_names(self) -> None:
-        """Take the names of entries that others may still ask for out of the index files."""
-        first = self._standing.closed_until
-        for index in self._indexes:
-            if index.offsets and max(index.offsets) >= first:
-                self._take_names_of(index, first)
-            for offset, cell in zip(index.offsets, index.cells, strict=True):
-                damaged = cell & STATE_MASK == State.DAMAGED and self._index.get(offset) == cell
-                if damaged and offset not in self._suspicion.named:
-                    self._suspicion.add(Offset(offset), None)
-        self._indexes.clear()
-
-    def _take_names_of(self, index: FileIndex, first: Offset) -> None:
-        for at, offset in enumerate(index.offsets):
-            if offset < first or self._index.get(offset) != index.cells[at]:
+        """Take the names in the index files, of records that still count."""
+        for offset, (cell, name) in self._indexed_names.items():
+            if self._index.get(offset) != cell:
                 continue
-            entry_id = EntryId(bytes(index.ids[at * _ID_BYTES : (at + 1) * _ID_BYTES]))
-            name = Name(entry_id, Digest(index.digests[at]), index.lengths[at])
-            if index.cells[at] & STATE_MASK == State.DATA:
-                self._names[Offset(offset)] = name
-            else:
-                self._suspicion.add(Offset(offset), None if entry_id == JUNK_ID else name)
+            if cell & STATE_MASK == State.DAMAGED:
+                self._suspicion.add(offset, None if name.entry_id == JUNK_ID else name)
+            elif offset >= self._standing.closed_until:
+                self._names[offset] = name
+        self._indexed_names.clear()
 
     def _take_damage(self, damage: Damage) -> None:
         """Take a bad record from before a mark: it was durable, so perhaps acknowledged."""
@@ -275,7 +274,7 @@ class _Replay:
             f"the entry at offset {offset} fails its digest"
         )
         self._index.set(offset, pack_cell(State.DAMAGED, place))
-        self._log(serial).offsets.append(offset)
+        self._log(serial).blocks.add(offset // INDEX_BLOCK_OFFSETS)
         self._names.pop(offset, None)
         self._suspicion.add(offset, _name(header))
 
