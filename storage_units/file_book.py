@@ -55,7 +55,8 @@ class FileBook:
 
     def put(self, serial: int, offset: Offset) -> None:
         """Note that a record of `offset` went to the file `serial`."""
-        self._log(serial).blocks.add(offset // INDEX_BLOCK_OFFSETS)
+        log = self._logs.get(serial) or self._log(serial)
+        log.blocks.add(offset // INDEX_BLOCK_OFFSETS)
 
     def put_run(self, serial: int, run: JunkRun) -> None:
         """Note that a junk record went to the file `serial`."""

@@ -140,9 +140,7 @@ class Store:
 
     def has_room(self, body_bytes: int, *, reserve: bool) -> bool:
         """Tell whether a record with such a body fits; `reserve`: it may use the last file."""
-        journal = self.journal
-        needed = record_bytes(body_bytes)
-        return needed <= journal.room(reserve=reserve) and needed <= journal.record_bytes_max()
+        return self.journal.fits(record_bytes(body_bytes), reserve=reserve)
 
     def has_completion_room(self, body_bytes: int) -> bool:
         """Tell whether a value fits that the head holds already; it may use some of the reserve.
@@ -184,7 +182,7 @@ class Store:
         self, offset: Offset, epoch: Epoch, entry_id: EntryId, digest: Digest, entry: bytes
     ) -> None:
         """Store an entry; the caller has decided that it belongs here."""
-        place = self._append(data_record(offset, epoch, entry_id, entry))
+        place = self._append(data_record(offset, epoch, entry_id, entry, digest))
         self._note(offset, pack_cell(State.DATA, place))
         self.files.put(place.serial, offset)
         self.memory.put(
