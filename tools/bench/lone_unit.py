@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corfu.effects import Send
+from corfu.effects import Effect, Send
 from corfu.journal.execute import execute_all
 from corfu.journal.recovery import allocate_spares
 from corfu.layout import Layout, Leader, Replica, Segment, Unit
@@ -103,13 +103,13 @@ class LoneUnit:
         lone._begin_epoch()
         return lone
 
-    def write(self, entry: bytes) -> None:
-        """Store one entry at the next offset of the chain; durable after the next `commit`."""
+    def write(self, entry: bytes) -> list[Effect]:
+        """Store one entry at the next offset of the chain; durable with the next commit."""
         offset = self.next_offset
         self.next_offset = Offset(offset + self.chains)
         entry_id = EntryId((offset + 1).to_bytes(_ENTRY_ID_BYTES, "little"))
         window_end = Offset(offset + _WINDOW_OFFSETS)
-        self.give(Write(self._request(), self.epoch, offset, entry_id, window_end, entry))
+        return self.give(Write(self._request(), self.epoch, offset, entry_id, window_end, entry))
 
     def write_many(self, entry: bytes, count: int, per_commit: int) -> None:
         """Store the same bytes `count` times, `per_commit` entries to a commit, and index them."""
@@ -153,11 +153,17 @@ class LoneUnit:
         self._carry_out(self.unit.journal.mark(clean=True))
         self.disk.close()
 
-    def give(self, message: Message) -> None:
-        """Hand a message in; what the unit would send is dropped, but it must not refuse."""
-        for effect in self.unit.handle(message, _NOBODY, 0.0):
+    def give(self, message: Message) -> list[Effect]:
+        """Hand a message in; returns what the unit wants done.
+
+        Raises:
+            CommandError: The unit refuses.
+        """
+        effects = self.unit.handle(message, _NOBODY, 0.0)
+        for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, Refused | WrongEpoch):
                 raise CommandError(f"the unit refused: {effect.message}", Status.LOCAL)
+        return effects
 
     def _carry_out(self, operations: tuple[DiskOperation, ...]) -> None:
         if not self.synced:
