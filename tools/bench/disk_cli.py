@@ -19,7 +19,16 @@ from .disk_writing import FILES
 from .machine import machine
 from .options import clients_option, conclude, size_option, span_options
 from .outcome import Outcome
-from .run import Interrupts, Plan, Say, client_uses, plan_of, progress_of, rows_of
+from .run import (
+    Interrupts,
+    Plan,
+    Say,
+    client_uses,
+    counters_of,
+    plan_of,
+    progress_of,
+    rows_of,
+)
 
 EPILOG = f"""\
 \b
@@ -120,6 +129,11 @@ async def write(plan: Plan, folder: Path, say: Say) -> Outcome:
                 plan.warmup_s, plan.seconds, (), stop, progress_of(plan, say)
             )
     rows = rows_of(measured.reports)
+    ratios = {"MB/s of each process": rows[0].mb_per_s / len(writers)}
+    if given["units"]:
+        ratios["entries of each commit"] = rows[0].records / max(
+            1, counters_of(measured)["commits"]
+        )
     return Outcome(
         command=plan.command,
         settings=plan.settings,
@@ -127,7 +141,7 @@ async def write(plan: Plan, folder: Path, say: Say) -> Outcome:
         machine=before,
         figures=rows,
         uses=client_uses(measured.reports),
-        ratios={"MB/s of each process": rows[0].mb_per_s / len(writers)},
+        ratios=ratios,
         interrupted=interrupts.stop.is_set(),
     )
 
