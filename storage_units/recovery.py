@@ -42,6 +42,8 @@ from .standing import Standing
 from .store import Store
 from .suspicion import Suspicion
 
+_DATA = RecordKind.DATA.value
+
 
 def journal_settings(settings: UnitSettings) -> JournalSettings:
     """Return the journal's part of a unit's settings."""
@@ -140,12 +142,15 @@ class _Replay:
     def record(self, place: Place, header: RecordHeader, body: bytes) -> None:
         """Take one record. See `corfu.journal.recovery.Replay`."""
         offset = Offset(header.offset)
+        # Nearly all records are of this kind, and a start waits for each of them.
+        if header.kind == _DATA:
+            self._index.set(offset, pack_cell(State.DATA, place))
+            log = self._logs.get(place.serial) or self._log(place.serial)
+            log.blocks.add(offset // INDEX_BLOCK_OFFSETS)
+            if offset >= self._standing.closed_until:
+                self._names[offset] = _name(header)
+            return
         match RecordKind(header.kind):
-            case RecordKind.DATA:
-                self._index.set(offset, pack_cell(State.DATA, place))
-                self._log(place.serial).blocks.add(offset // INDEX_BLOCK_OFFSETS)
-                if offset >= self._standing.closed_until:
-                    self._names[offset] = _name(header)
             case RecordKind.JUNK:
                 run, step = run_of(header)
                 cell = pack_cell(State.JUNK, place)
@@ -160,6 +165,8 @@ class _Replay:
                 self._take_standing(place, body)
             case RecordKind.SEAL | RecordKind.TRIM | RecordKind.CLOSED | RecordKind.FROZEN:
                 self._take_small(header)
+            case RecordKind.DATA:
+                raise AssertionError("taken above")
 
     def opening(self) -> list[JournalRecord]:
         """Return what opens a journal file now."""
@@ -229,6 +236,9 @@ class _Replay:
             standing.closed_until = max(standing.closed_until, standing.trim_mark)
         elif header.kind == RecordKind.CLOSED:
             standing.closed_until = max(standing.closed_until, Offset(header.offset))
+            # Now, and not at the end: a file of small entries has names for 60 MB of memory.
+            first = standing.closed_until
+            self._names = {known: name for known, name in self._names.items() if known >= first}
         elif header.kind == RecordKind.FROZEN:
             standing.frozen = True
 
