@@ -84,9 +84,11 @@ class FileDisk:
         descriptor = os.open(name, flags, 0o640, dir_fd=self._folder)
         try:
             # Really written: a hole, or space that is only promised, costs a metadata commit
-            # with every later sync, and may turn out not to be there.
+            # with every later sync, and may turn out not to be there. Synced piece by piece: a
+            # commit that comes meanwhile then waits behind one piece, and not behind the file.
             for position in range(0, length, len(_ZEROS)):
                 _write_all(descriptor, position, _ZEROS[: length - position])
+                os.fdatasync(descriptor)
         except OSError:
             os.unlink(name, dir_fd=self._folder)
             raise
@@ -180,7 +182,9 @@ def _write_all(descriptor: int, position: int, data: bytes) -> None:
 
 
 class ThreadDiskWorker:
-    """A `DiskWorker` with two threads: one for `run`, one for `background` and `fetch`.
+    """A `DiskWorker` with three threads: for `run`, for `background` and for `fetch`.
+
+    So neither a commit nor a read waits until a spare journal file is written.
 
     After the first failed operation of `run` nothing that `run` was given is carried out any
     more: what the disk holds is then unknown, and the process has to end.
@@ -192,7 +196,7 @@ class ThreadDiskWorker:
         """Start the threads.
 
         Args:
-            disk: Where the operations go; must be safe to use from two threads.
+            disk: Where the operations go; must be safe to use from three threads.
             call_soon: Brings a callback to the event loop, from any thread.
             on_fatal: Called once, on the event loop, when an operation of `run` has failed.
         """
@@ -202,10 +206,12 @@ class ThreadDiskWorker:
         self._failed = False
         self._closed = False
         self._commits: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._others: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._backgrounds: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._fetches: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._queues = (self._commits, self._backgrounds, self._fetches)
         self._threads = [
-            threading.Thread(target=_work, args=(self._commits,), name="disk", daemon=True),
-            threading.Thread(target=_work, args=(self._others,), name="disk-2", daemon=True),
+            threading.Thread(target=_work, args=(jobs,), name=f"disk-{number}", daemon=True)
+            for number, jobs in enumerate(self._queues, 1)
         ]
         for thread in self._threads:
             thread.start()
@@ -220,7 +226,7 @@ class ThreadDiskWorker:
     ) -> None:
         """See `DiskWorker`."""
         assert not self._closed
-        self._others.put(lambda: self._background(operations, done))
+        self._backgrounds.put(lambda: self._background(operations, done))
 
     def fetch(
         self,
@@ -233,18 +239,18 @@ class ThreadDiskWorker:
     ) -> None:
         """See `DiskWorker`."""
         assert not self._closed
-        self._others.put(lambda: self._fetch(name, position, length, done, fresh=fresh))
+        self._fetches.put(lambda: self._fetch(name, position, length, done, fresh=fresh))
 
     def close(self) -> None:
-        """Carry out what was given so far, then end the threads; waits for both.
+        """Carry out what was given so far, then end the threads; waits for all of them.
 
         Callbacks of what was given are still handed to the event loop.
         """
         if self._closed:
             return
         self._closed = True
-        self._commits.put(None)
-        self._others.put(None)
+        for jobs in self._queues:
+            jobs.put(None)
         for thread in self._threads:
             thread.join()
 

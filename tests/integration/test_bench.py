@@ -197,6 +197,29 @@ def test_disk_sums_up_its_processes(folder: Path) -> None:
     assert found["ratios"]["MB/s of each process"] == pytest.approx(row["mb_per_s"] / 2, rel=0.01)
 
 
+@pytest.mark.parametrize("more", [(), ("--trimmed",)])
+def test_disk_of_units_counts_the_entries_that_they_have_made_durable(
+    folder: Path, more: tuple[str, ...]
+) -> None:
+    given = ("--units", "--clients", "2", "--group", "4")
+    found = _measured(folder, "disk", *given, *more, *SHORT)
+    row = _row(found, "unit")
+    assert row["bytes"] == 32768 * row["records"]
+    assert 1 < found["ratios"]["entries of each commit"] <= 8
+
+
+def test_restart_tells_the_time_and_the_memory_of_a_unit_with_entries(folder: Path) -> None:
+    result = _bench(folder, "restart", "--entries", "20000", "--rounds", "1", "-o", "json")
+    assert result.returncode == 0, (result.stdout, result.stderr)
+    assert list(folder.iterdir()) == []
+    found = json.loads(result.stdout)
+    assert found["settings"]["entries"] == 20000
+    assert 0 < found["ready_s"] == found["starts"][0]["seconds"] < 60
+    assert 164 * 20000 < found["disk_bytes_an_entry"] * 20000 < 300e6
+    assert found["starts"][0]["resident_bytes"] > 10e6
+    assert found["processor_us_an_entry_last"] > 1
+
+
 def test_running_cluster_is_measured_and_left_running(running: Dev, folder: Path) -> None:
     found = _measured(folder, "append", "--cluster", running.cluster, *SHORT, "--inflight", "10")
     assert _roles(found) == {"client": 1, "leader": 1, "units": 2}

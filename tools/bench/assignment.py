@@ -23,6 +23,7 @@ class Kind(enum.StrEnum):
     FOLLOW = "follow"
     TOKENS = "tokens"
     DISK = "disk"
+    UNIT = "unit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class Assignment:
         tag: Hex of `TAG_BYTES` bytes that its records begin with, followed by the time of the
             call; empty: records are random bytes throughout. A follower looks for this tag.
         sessions: Clients in this process, each with a socket of its own (tokens only).
+        trimmed: A storage unit's log is trimmed behind what is written.
         once: A scan ends at the tail, and is not begun again.
         timeout_s: Longest wait for one call.
         settings: Of the client, where they are not the default ones.
@@ -60,6 +62,7 @@ class Assignment:
     limit: int = 0
     tag: str = ""
     sessions: int = 1
+    trimmed: bool = False
     once: bool = False
     timeout_s: float = 30.0
     settings: Mapping[str, Scalar] = field(default_factory=dict)

@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "tokens": ".tokens_cli:tokens",
     "mixed": ".mixed_cli:mixed",
     "disk": ".disk_cli:disk",
+    "restart": ".restart_cli:restart",
 }
 """Name of each command: the module of this package, and its object there."""
 

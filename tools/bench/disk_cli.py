@@ -19,7 +19,16 @@ from .disk_writing import FILES
 from .machine import machine
 from .options import clients_option, conclude, size_option, span_options
 from .outcome import Outcome
-from .run import Interrupts, Plan, Say, client_uses, plan_of, progress_of, rows_of
+from .run import (
+    Interrupts,
+    Plan,
+    Say,
+    client_uses,
+    counters_of,
+    plan_of,
+    progress_of,
+    rows_of,
+)
 
 EPILOG = f"""\
 \b
@@ -27,11 +36,17 @@ Examples:
   corfu bench disk                            3 processes, 32 pieces of 32 KiB for each fdatasync
   corfu bench disk --group 1 --size 1100      what a serial append of 1 KiB costs in syncs
   corfu bench disk --data /srv/corfu          the disk that matters
+  corfu bench disk --units                    the same from storage units' own code
+  corfu bench disk --units --trimmed          the same when old files can be used again
 
 Each process writes into preallocated, zeroed files of a journal's length, as a storage unit does,
 and calls fdatasync after each group; nothing else. MB/s is the sum over all processes. The latency
 is that of one group. Compare `corfu bench append --size 32000` on the same disk: a chain of n units
 writes n bytes for each byte of its records, so its MB/s is at most the n-th part of this.
+
+With --units each process is a storage unit without a network. It takes a group of entries while the
+one before is synced; the latency is that of an entry. Without --trimmed its journal needs a new
+file, zeroed, for each one that is full, so the disk writes every byte twice.
 
 {STATUS_HELP}"""
 
@@ -54,6 +69,12 @@ writes n bytes for each byte of its records, so its MB/s is at most the n-th par
     show_default=True,
     help="always: fdatasync after each group; os: only into the page cache.",
 )
+@click.option("--units", is_flag=True, help="Write what storage units write, by their own code.")
+@click.option(
+    "--trimmed",
+    is_flag=True,
+    help="Trim the units' logs behind what is written: their files are recycled, none is made.",
+)
 @click.option(
     "--data",
     "parent",
@@ -69,6 +90,8 @@ def disk(parent: Path | None, output: str, plot: Path | None, **given: Any) -> N
         raise CommandError(
             f"--size times --group must fit a journal file of {file_bytes:,} bytes", Status.USAGE
         )
+    if given["trimmed"] and not given["units"]:
+        raise CommandError("--trimmed is for --units", Status.USAGE)
     folder = Path(tempfile.mkdtemp(prefix="corfu-bench-disk-", dir=parent))
     try:
         _require_room(folder, given["clients"] * FILES * file_bytes)
@@ -91,7 +114,8 @@ async def write(plan: Plan, folder: Path, say: Say) -> Outcome:
         own = folder / f"writer-{number}"
         own.mkdir()
         writer = Assignment(
-            kind=Kind.DISK,
+            kind=Kind.UNIT if given["units"] else Kind.DISK,
+            trimmed=given["trimmed"],
             folder=str(own),
             size=given["size"],
             batch=given["group"],
@@ -105,6 +129,11 @@ async def write(plan: Plan, folder: Path, say: Say) -> Outcome:
                 plan.warmup_s, plan.seconds, (), stop, progress_of(plan, say)
             )
     rows = rows_of(measured.reports)
+    ratios = {"MB/s of each process": rows[0].mb_per_s / len(writers)}
+    if given["units"]:
+        ratios["entries of each commit"] = rows[0].records / max(
+            1, counters_of(measured)["commits"]
+        )
     return Outcome(
         command=plan.command,
         settings=plan.settings,
@@ -112,7 +141,7 @@ async def write(plan: Plan, folder: Path, say: Say) -> Outcome:
         machine=before,
         figures=rows,
         uses=client_uses(measured.reports),
-        ratios={"MB/s of each process": rows[0].mb_per_s / len(writers)},
+        ratios=ratios,
         interrupted=interrupts.stop.is_set(),
     )
 

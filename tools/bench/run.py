@@ -94,7 +94,7 @@ async def measure(plan: Plan, target: Target, clients: Clients, say: Say) -> Out
         machine=before,
         figures=rows_of(measured.reports),
         uses=(*client_uses(measured.reports), *by_role(measured.before, measured.after)),
-        counters=_counters(measured),
+        counters=counters_of(measured),
         interrupted=interrupts.stop.is_set(),
     )
 
@@ -154,7 +154,8 @@ def progress_of(plan: Plan, say: Say) -> Callable[[float, int], None]:
     return progress
 
 
-def _counters(measured: Measured) -> dict[str, int]:
+def counters_of(measured: Measured) -> dict[str, int]:
+    """Return the sums of what the processes counted in the span."""
     total: dict[str, int] = {}
     for report in measured.reports:
         for name, value in report.counters.items():

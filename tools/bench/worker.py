@@ -58,6 +58,10 @@ def job_of(assignment: Assignment) -> Job:
             from .disk_writing import DiskWriting
 
             return DiskWriting(assignment)
+        case Kind.UNIT:
+            from .unit_writing import UnitWriting
+
+            return UnitWriting(assignment)
         case _:
             assert_never(assignment.kind)
 

@@ -46,6 +46,8 @@ OWN = ("--cluster", "127.0.0.1:9")
         (("mixed", "--followers", "-1"), "--followers"),
         (("disk", "--size", "1000000", "--group", "34"), "--group"),
         (("disk", "--clients", "0"), "--clients"),
+        (("disk", "--trimmed"), "--units"),
+        (("restart", "--entries", "10"), "--entries"),
         (("no-such-command",), "no-such-command"),
     ],
 )
