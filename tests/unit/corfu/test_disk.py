@@ -232,6 +232,43 @@ def test_worker_runs_in_order_and_calls_back_on_the_loop() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("disk")]
 
 
+class WatchedDisk(FakeDisk):
+    """Says which thread writes; a sync takes until the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writers: list[str] = []
+        self.go_on = threading.Event()
+
+    def write(self, name: str, position: int, data: bytes) -> None:
+        self.writers.append(threading.current_thread().name)
+        super().write(name, position, data)
+
+    def sync(self, name: str) -> None:
+        assert self.go_on.wait(10)
+        super().sync(name)
+
+
+def test_worker_writes_without_sync_at_once_unless_something_is_before_it() -> None:
+    loop, disk, order = Loop(), WatchedDisk(), list[str]()
+    worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, lambda _: order.append("fatal"))
+    own = threading.current_thread().name
+    worker.run([WriteAt("one", 0, b"1")], lambda: order.append("first"))
+    assert disk.read("one", 0, 9) == b"1"
+    assert order == []
+    worker.run([WriteAt("one", 1, b"2"), Sync("one")], lambda: order.append("second"))
+    # Behind a commit that is under way: in the order in which they were given.
+    worker.run([WriteAt("one", 2, b"3")], lambda: order.append("third"))
+    disk.go_on.set()
+    loop.run(3)
+    assert order == ["first", "second", "third"]
+    # Longer than what the loop may wait for.
+    worker.run([WriteAt("one", 3, bytes(2 << 20))], lambda: order.append("fourth"))
+    loop.run(1)
+    assert [writer == own for writer in disk.writers] == [True, False, False, False]
+    worker.close()
+
+
 class SlowAllocation(FakeDisk):
     """Allocating takes until the test says so."""
 
