@@ -1,0 +1,185 @@
+"""The rounds of `corfu bench compare`: one contender after the other, again and again.
+
+Servers are started anew for every turn, so that nobody works beside another's idle servers, or
+behind what another has left in the page cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from corfu.tools.processes import dying_with_us, ending, last_line
+from corfu.types import SyncMode
+
+from .peers.base import TIMEOUT_S, Job, Measured, Missing, PeerError, Servers, Setup, Work
+from .peers.contenders import CONTENDERS, Contender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be compared, and how."""
+
+    contenders: tuple[str, ...]
+    works: tuple[Work, ...]
+    sizes: tuple[int, ...]
+    sync: SyncMode
+    chains: int
+    rounds: int
+    seconds: float
+    warm_s: float
+    inflight: int | None
+    kafka: str | None
+    folder: Path | None
+    """Where the servers' folders go; None: the system's place for temporary files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One measurement."""
+
+    round: int
+    contender: str
+    work: Work
+    size: int
+    measured: Measured
+    servers_cpu_s: float | None
+    """Processor time of the servers meanwhile; None: they are not ours."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What has been found so far: whole at every moment, for who ends the run early."""
+
+    trials: list[Trial] = field(default_factory=list)
+    durability: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Peers that cannot run here, and why."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+    """Contenders that failed on the way, and how: they take no further part."""
+
+
+async def compare(plan: Plan, findings: Findings, say: Callable[[str], None]) -> None:
+    """Run all rounds into `findings`; `say` is told what is done now."""
+    for number in range(1, plan.rounds + 1):
+        for name in plan.contenders:
+            if name not in findings.failed:
+                say(f"round {number} of {plan.rounds}: {name}")
+                await _turn(plan, number, CONTENDERS[name], findings)
+
+
+async def _turn(plan: Plan, number: int, contender: Contender, findings: Findings) -> None:
+    """Start a contender's servers, measure, and stop them; its failure is a finding."""
+    folder = Path(tempfile.mkdtemp(prefix=f"corfu-bench-{contender.name}-", dir=plan.folder))
+    setup = Setup(folder=folder, sync=plan.sync, chains=plan.chains, kafka=plan.kafka)
+    try:
+        async with contender.make(setup) as servers:
+            findings.durability[contender.name] = servers.durability
+            for size in plan.sizes:
+                for work in (work for work in plan.works if work in contender.works):
+                    trial = await _measure(plan, servers, contender, work, size, number)
+                    findings.trials.append(trial)
+    except (PeerError, Missing) as error:
+        kept = keep_logs(folder)
+        findings.failed[contender.name] = f"{error} (logs: {folder})" if kept else str(error)
+    finally:
+        if contender.name not in findings.failed:
+            shutil.rmtree(folder)
+
+
+async def _measure(
+    plan: Plan, servers: Servers, contender: Contender, work: Work, size: int, number: int
+) -> Trial:
+    job = Job(
+        peer=contender.name,
+        target=servers.target(),
+        work=work,
+        size=size,
+        seconds=plan.seconds,
+        warm_s=plan.warm_s,
+        inflight=plan.inflight,
+    )
+    pids = servers.pids()
+    before = sum(map(cpu_s, pids))
+    measured = await client_process(job)
+    spent = sum(map(cpu_s, pids)) - before if pids else None
+    return Trial(number, contender.name, work, size, measured, spent)
+
+
+async def client_process(job: Job) -> Measured:
+    """Do a job in a process of its own.
+
+    Raises:
+        PeerError: The client failed, or did not end in time, or nothing was acknowledged.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "corfu.tools.bench.peers.worker", json.dumps(asdict(job))),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        # Ctrl-C at the terminal reaches us alone.
+        start_new_session=True,
+        preexec_fn=dying_with_us(),
+    )
+    budget_s = job.warm_s + job.seconds + 2 * TIMEOUT_S
+    try:
+        async with asyncio.timeout(budget_s):
+            output, complaint = await process.communicate()
+    except TimeoutError:
+        raise PeerError(f"its client had not ended after {budget_s:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        said = last_line(complaint.decode(errors="replace"))
+        raise PeerError(f"its client {ending(process.returncode)}: {said}")
+    measured = Measured.from_json(json.loads(output))
+    if not measured.records:
+        raise PeerError(f"{job.work}: nothing was acknowledged in {job.seconds:g} s")
+    return measured
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has taken so far; 0 if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    # After the name, which may hold anything: fields 14 and 15 of proc(5), user and system time.
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def keep_logs(folder: Path) -> bool:
+    """Remove everything but the log files of a peer's folder, or all of it if there is none."""
+    logs = set(folder.glob("*.log"))
+    if not logs:
+        shutil.rmtree(folder)
+        return False
+    for path in set(folder.iterdir()) - logs:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return True
+
+
+def left_out(peers: Sequence[str], *, kafka: str | None) -> dict[str, str]:
+    """Return which of `peers` cannot run here, and why."""
+    found = {}
+    for name in peers:
+        reason = CONTENDERS[name].missing()
+        if name == "kafka" and kafka is None:
+            reason = "it needs a broker that runs: --kafka HOST:PORT"
+        if reason is not None:
+            found[name] = reason
+    return found

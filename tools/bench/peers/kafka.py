@@ -1,0 +1,179 @@
+"""Kafka: a broker that runs already; a topic of its own, with one partition, for each run."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from corfu.types import SyncMode
+
+from .base import EXTRA, TIMEOUT_S, Client, Meter, Missing, PeerError, Records, Setup
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError, Message, Producer
+    from confluent_kafka.admin import AdminClient
+
+REPLICAS_MAX = 3
+QUEUED_BEST = 100_000
+"""Records outstanding: librdkafka's own default (`queue.buffering.max.messages`)."""
+
+
+def missing() -> str | None:
+    """Return what this peer lacks on this machine; None: it can run, given a broker."""
+    if importlib.util.find_spec("confluent_kafka") is None:
+        return f"the package confluent-kafka is missing: {EXTRA}"
+    return None
+
+
+class KafkaServers:
+    """A topic on brokers that somebody else runs; removed in the end."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._topic = f"corfu-bench-{secrets.token_hex(4)}"
+        self._replicas = 1
+        self._made = False
+
+    @property
+    def durability(self) -> str:
+        """What is known of brokers that we did not start."""
+        if not self._made:
+            return "acks=all, topic by the brokers' defaults, linger.ms by default"
+        always = self._setup.sync is SyncMode.ALWAYS
+        flush = "flush.messages=1" if always else "flushed as the brokers are set"
+        return f"acks=all, {self._replicas} replicas, {flush}, linger.ms by default"
+
+    def target(self) -> dict[str, object]:
+        """Return the broker and the topic."""
+        return {"brokers": self._setup.kafka, "topic": self._topic}
+
+    def pids(self) -> list[int]:
+        """Return nothing: the brokers are not ours."""
+        return []
+
+    async def __aenter__(self) -> Self:
+        if (reason := missing()) is not None:
+            raise Missing(reason)
+        if self._setup.kafka is None:
+            raise Missing("it needs --kafka HOST:PORT")
+        await asyncio.to_thread(self._make_topic)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._made:
+            await asyncio.to_thread(self._remove_topic)
+
+    def _admin(self) -> AdminClient:
+        from confluent_kafka.admin import AdminClient
+
+        return AdminClient({"bootstrap.servers": self._setup.kafka, **QUIET})
+
+    def _make_topic(self) -> None:
+        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka.admin import NewTopic
+
+        admin = self._admin()
+        try:
+            brokers = admin.list_topics(timeout=TIMEOUT_S / 3).brokers
+            self._replicas = min(REPLICAS_MAX, len(brokers))
+            always = self._setup.sync is SyncMode.ALWAYS
+            topic = NewTopic(
+                self._topic,
+                num_partitions=1,
+                replication_factor=self._replicas,
+                config={"flush.messages": "1"} if always else {},
+            )
+            admin.create_topics([topic])[self._topic].result(TIMEOUT_S)
+        except KafkaException as error:
+            refusal = error.args[0]
+            # Some brokers make a topic only when it is first written to.
+            if refusal.code() != KafkaError._UNSUPPORTED_FEATURE:
+                raise PeerError(f"{self._setup.kafka}: {refusal.str()}") from error
+        else:
+            self._made = True
+
+    def _remove_topic(self) -> None:
+        from confluent_kafka import KafkaException
+
+        try:
+            self._admin().delete_topics([self._topic])[self._topic].result(TIMEOUT_S)
+        except KafkaException as error:
+            raise PeerError(f"topic {self._topic} is still there: {error.args[0].str()}") from error
+
+
+QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
+"""Errors come from calls; librdkafka would print them as well."""
+
+
+class KafkaClient:
+    """A producer with acks=all and else its own defaults. Its calls hold up the event loop."""
+
+    def __init__(self, producer: Producer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._error: KafkaError | None = None
+
+    async def append(self, record: bytes) -> None:
+        """Produce one record and wait for its delivery."""
+        delivered = False
+
+        def report(error: KafkaError | None, _message: Message) -> None:
+            nonlocal delivered
+            delivered, self._error = True, error
+
+        self._producer.produce(self._topic, record, on_delivery=report)
+        while not delivered:
+            self._producer.poll(0.1)
+        self._require()
+
+    async def produce(self, records: Records, meter: Meter) -> None:
+        """Produce as fast as its queue takes records."""
+        produce, poll, now = self._producer.produce, self._producer.poll, meter.now
+
+        def report(called: int, error: KafkaError | None, _message: Message) -> None:
+            if error is None:
+                meter.saw(1, called)
+            else:
+                self._error = error
+
+        while not meter.over() and self._error is None:
+            try:
+                produce(self._topic, records.one(), on_delivery=partial(report, now()))
+            except BufferError:
+                # Its queue is full: what is delivered meanwhile makes room.
+                poll(0.01)
+            else:
+                poll(0)
+        left = self._producer.flush(TIMEOUT_S)
+        self._require()
+        if left:
+            raise PeerError(f"{left} records were not delivered in {TIMEOUT_S:.0f} s")
+
+    def _require(self) -> None:
+        if self._error is not None:
+            raise PeerError(self._error.str())
+
+
+@asynccontextmanager
+async def client(target: Mapping[str, object], inflight: int | None) -> AsyncIterator[Client]:
+    """Make a producer."""
+    from confluent_kafka import Producer
+
+    settings: dict[str, str | int | float | bool] = {
+        "bootstrap.servers": str(target["brokers"]),
+        "acks": "all",
+        "queue.buffering.max.messages": inflight or QUEUED_BEST,
+        **QUIET,
+    }
+    yield KafkaClient(Producer(settings), str(target["topic"]))
