@@ -6,7 +6,9 @@ import importlib
 
 import click
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "append": ".append_cli:append",
+}
 """Name of each command: the module of this package, and its object there."""
 
 
