@@ -8,6 +8,7 @@ import click
 
 COMMANDS: dict[str, str] = {
     "append": ".append_cli:append",
+    "compare": ".compare_cli:compare_command",
 }
 """Name of each command: the module of this package, and its object there."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from corfu.types import SyncMode
 
 from .peers.base import TIMEOUT_S, Job, Measured, Missing, PeerError, Servers, Setup, Work
 from .peers.contenders import CONTENDERS, Contender
+from .usage import cpu_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class Plan:
     warm_s: float
     inflight: int | None
     kafka: str | None
+    kafka_topic: str | None
     folder: Path | None
     """Where the servers' folders go; None: the system's place for temporary files."""
 
@@ -79,7 +80,13 @@ async def compare(plan: Plan, findings: Findings, say: Callable[[str], None]) ->
 async def _turn(plan: Plan, number: int, contender: Contender, findings: Findings) -> None:
     """Start a contender's servers, measure, and stop them; its failure is a finding."""
     folder = Path(tempfile.mkdtemp(prefix=f"corfu-bench-{contender.name}-", dir=plan.folder))
-    setup = Setup(folder=folder, sync=plan.sync, chains=plan.chains, kafka=plan.kafka)
+    setup = Setup(
+        folder=folder,
+        sync=plan.sync,
+        chains=plan.chains,
+        kafka=plan.kafka,
+        kafka_topic=plan.kafka_topic,
+    )
     try:
         async with contender.make(setup) as servers:
             findings.durability[contender.name] = servers.durability
@@ -108,9 +115,9 @@ async def _measure(
         inflight=plan.inflight,
     )
     pids = servers.pids()
-    before = sum(map(cpu_s, pids))
+    before = _cpu_s(pids)
     measured = await client_process(job)
-    spent = sum(map(cpu_s, pids)) - before if pids else None
+    spent = _cpu_s(pids) - before if pids else None
     return Trial(number, contender.name, work, size, measured, spent)
 
 
@@ -139,24 +146,26 @@ async def client_process(job: Job) -> Measured:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode != 0:
+    status = await process.wait()
+    if status != 0:
         said = last_line(complaint.decode(errors="replace"))
-        raise PeerError(f"its client {ending(process.returncode)}: {said}")
+        raise PeerError(f"its client {ending(status)}: {said}")
     measured = Measured.from_json(json.loads(output))
     if not measured.records:
         raise PeerError(f"{job.work}: nothing was acknowledged in {job.seconds:g} s")
     return measured
 
 
-def cpu_s(pid: int) -> float:
-    """Return the processor time that a process has taken so far; 0 if there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0.0
-    # After the name, which may hold anything: fields 14 and 15 of proc(5), user and system time.
-    fields = text.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _cpu_s(pids: Sequence[int]) -> float:
+    """Return the processor time that servers have taken so far.
+
+    Raises:
+        PeerError: One of them is gone.
+    """
+    used = [cpu_s(pid) for pid in pids]
+    if None in used:
+        raise PeerError("a server has ended")
+    return sum(value for value in used if value is not None)
 
 
 def keep_logs(folder: Path) -> bool:

@@ -94,10 +94,10 @@ rounds. Needs `pip install 'corfu-log[bench]'`.
     default=3.0,
     show_default=True,
     metavar="S",
-    help="How long one measurement takes, after --warm.",
+    help="How long one measurement takes, after --warmup.",
 )
 @click.option(
-    "--warm",
+    "--warmup",
     "warm_s",
     type=click.FloatRange(min=0),
     default=1.0,
@@ -128,6 +128,11 @@ rounds. Needs `pip install 'corfu-log[bench]'`.
 )
 @click.option("--kafka", metavar="HOST:PORT", help="A Kafka broker.")
 @click.option(
+    "--kafka-topic",
+    metavar="NAME",
+    help="A topic to write to, which stays.  [one of its own, removed afterwards]",
+)
+@click.option(
     "--data",
     "folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False, writable=True),
@@ -146,6 +151,7 @@ def compare_command(
     sync: str,
     chains: int,
     kafka: str | None,
+    kafka_topic: str | None,
     folder: Path | None,
     output: str,
 ) -> None:
@@ -164,6 +170,7 @@ def compare_command(
         warm_s=warm_s,
         inflight=inflight,
         kafka=kafka,
+        kafka_topic=kafka_topic,
         folder=folder,
     )
     _run(plan, findings, output)

@@ -35,6 +35,9 @@ class Setup:
     kafka: str | None = None
     """Address of a Kafka broker that runs already."""
 
+    kafka_topic: str | None = None
+    """A topic that is there; None: one is made, and removed afterwards."""
+
 
 class Missing(Exception):  # noqa: N818 - a fact about this machine, which may be asked for
     """A peer cannot run here; the text says what is missing."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from corfu.tools.tables import counted
 from corfu.types import SyncMode
 
 from .base import EXTRA, TIMEOUT_S, Client, Meter, Missing, PeerError, Records, Setup
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
 REPLICAS_MAX = 3
+ADMIN_S = 10.0
+"""Longest wait for an answer to a change of topics."""
+
 QUEUED_BEST = 100_000
 """Records outstanding: librdkafka's own default (`queue.buffering.max.messages`)."""
 
@@ -32,22 +36,23 @@ def missing() -> str | None:
 
 
 class KafkaServers:
-    """A topic on brokers that somebody else runs; removed in the end."""
+    """A topic on brokers that somebody else runs; one that is made here is removed in the end."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._topic = f"corfu-bench-{secrets.token_hex(4)}"
-        self._replicas = 1
-        self._made = False
+        self._topic = setup.kafka_topic or f"corfu-bench-{secrets.token_hex(4)}"
+        self._replicas = 0
 
     @property
     def durability(self) -> str:
         """What is known of brokers that we did not start."""
-        if not self._made:
-            return "acks=all, topic by the brokers' defaults, linger.ms by default"
-        always = self._setup.sync is SyncMode.ALWAYS
-        flush = "flush.messages=1" if always else "flushed as the brokers are set"
-        return f"acks=all, {self._replicas} replicas, {flush}, linger.ms by default"
+        if self._setup.kafka_topic is not None:
+            topic = f"topic {self._topic} as it is"
+        elif self._setup.sync is SyncMode.ALWAYS:
+            topic = f"{counted(self._replicas, 'replica')}, flush.messages=1"
+        else:
+            topic = f"{counted(self._replicas, 'replica')}, flushed as the brokers are set"
+        return f"brokers at {self._setup.kafka}, {topic}, acks=all, linger.ms by default"
 
     def target(self) -> dict[str, object]:
         """Return the broker and the topic."""
@@ -60,9 +65,8 @@ class KafkaServers:
     async def __aenter__(self) -> Self:
         if (reason := missing()) is not None:
             raise Missing(reason)
-        if self._setup.kafka is None:
-            raise Missing("it needs --kafka HOST:PORT")
-        await asyncio.to_thread(self._make_topic)
+        if self._setup.kafka_topic is None:
+            await self._administer(self._make_topic)
         return self
 
     async def __aexit__(
@@ -71,45 +75,37 @@ class KafkaServers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._made:
-            await asyncio.to_thread(self._remove_topic)
+        if self._setup.kafka_topic is None:
+            await self._administer(self._remove_topic)
 
-    def _admin(self) -> AdminClient:
+    async def _administer(self, change: Callable[[AdminClient], None]) -> None:
+        """Make a change in a thread: it waits for the brokers."""
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        return AdminClient({"bootstrap.servers": self._setup.kafka, **QUIET})
-
-    def _make_topic(self) -> None:
-        from confluent_kafka import KafkaError, KafkaException
-        from confluent_kafka.admin import NewTopic
-
-        admin = self._admin()
+        settings = {"bootstrap.servers": str(self._setup.kafka), **QUIET}
         try:
-            brokers = admin.list_topics(timeout=TIMEOUT_S / 3).brokers
-            self._replicas = min(REPLICAS_MAX, len(brokers))
-            always = self._setup.sync is SyncMode.ALWAYS
-            topic = NewTopic(
-                self._topic,
-                num_partitions=1,
-                replication_factor=self._replicas,
-                config={"flush.messages": "1"} if always else {},
-            )
-            admin.create_topics([topic])[self._topic].result(TIMEOUT_S)
+            await asyncio.to_thread(change, AdminClient(settings))
         except KafkaException as error:
-            refusal = error.args[0]
-            # Some brokers make a topic only when it is first written to.
-            if refusal.code() != KafkaError._UNSUPPORTED_FEATURE:
-                raise PeerError(f"{self._setup.kafka}: {refusal.str()}") from error
-        else:
-            self._made = True
+            said = error.args[0].str()
+            raise PeerError(f"{self._setup.kafka}, topic {self._topic}: {said}") from error
 
-    def _remove_topic(self) -> None:
-        from confluent_kafka import KafkaException
+    def _make_topic(self, admin: AdminClient) -> None:
+        from confluent_kafka.cimpl import NewTopic
 
-        try:
-            self._admin().delete_topics([self._topic])[self._topic].result(TIMEOUT_S)
-        except KafkaException as error:
-            raise PeerError(f"topic {self._topic} is still there: {error.args[0].str()}") from error
+        brokers = admin.list_topics(timeout=ADMIN_S).brokers
+        self._replicas = min(REPLICAS_MAX, len(brokers))
+        topic = NewTopic(
+            self._topic,
+            num_partitions=1,
+            replication_factor=self._replicas,
+            config={"flush.messages": "1"} if self._setup.sync is SyncMode.ALWAYS else {},
+        )
+        made = admin.create_topics([topic], request_timeout=ADMIN_S, operation_timeout=ADMIN_S)
+        made[self._topic].result()
+
+    def _remove_topic(self, admin: AdminClient) -> None:
+        admin.delete_topics([self._topic], request_timeout=ADMIN_S)[self._topic].result()
 
 
 QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
