@@ -20,8 +20,8 @@ from .options import (
     wanted_of,
 )
 from .outcome import Outcome
-from .run import Plan, Say, measure
-from .target import target
+from .run import Say, measure, plan_of
+from .target import Target
 
 INFLIGHT = 4096
 
@@ -67,24 +67,17 @@ def append(
     wanted = wanted_of(given)
     if serial:
         given["inflight"] = 1
-    settings = {**given, "batch": batch}
+    plan = plan_of("append", {**given, "batch": batch})
 
-    async def measuring(say: Say) -> Outcome:
-        plan = Plan(
-            command="append",
-            settings=settings,
-            warmup_s=given["warmup"],
-            seconds=given["seconds"],
+    async def work(found: Target, say: Say) -> Outcome:
+        assignment = Assignment(
+            kind=Kind.APPEND,
+            cluster=found.cluster,
+            size=given["size"],
+            inflight=given["inflight"],
+            batch=batch,
         )
-        async with target(wanted, say) as found:
-            assignment = Assignment(
-                kind=Kind.APPEND,
-                cluster=found.cluster,
-                size=given["size"],
-                inflight=given["inflight"],
-                batch=batch,
-            )
-            clients = [("client", assignment)] * given["clients"]
-            return await measure(plan, found, clients, say)
+        clients = [("client", assignment)] * given["clients"]
+        return await measure(plan, found, clients, say)
 
-    finish(measuring, output, plot)
+    finish(wanted, work, output, plot)

@@ -19,6 +19,7 @@ class Kind(enum.StrEnum):
     READ = "read"
     FOLLOW = "follow"
     TOKENS = "tokens"
+    DISK = "disk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,9 @@ class Assignment:
 
     Attributes:
         kind: What it does.
-        cluster: Where.
+        cluster: Where; a process that only writes files has none.
+        folder: Where that one writes.
+        sync: Whether it syncs.
         size: Bytes of each record it appends.
         inflight: Calls that it keeps under way.
         batch: Records in each call that appends.
@@ -41,7 +44,9 @@ class Assignment:
     """
 
     kind: Kind
-    cluster: str
+    cluster: str = ""
+    folder: str = ""
+    sync: bool = True
     size: int = 1024
     inflight: int = 1
     batch: int = 1

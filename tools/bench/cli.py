@@ -8,6 +8,11 @@ import click
 
 COMMANDS: dict[str, str] = {
     "append": ".append_cli:append",
+    "read": ".read_cli:read",
+    "follow": ".follow_cli:follow",
+    "tokens": ".tokens_cli:tokens",
+    "mixed": ".mixed_cli:mixed",
+    "disk": ".disk_cli:disk",
     "compare": ".compare_cli:compare_command",
 }
 """Name of each command: the module of this package, and its object there."""

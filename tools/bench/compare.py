@@ -182,13 +182,7 @@ def keep_logs(folder: Path) -> bool:
     return True
 
 
-def left_out(peers: Sequence[str], *, kafka: str | None) -> dict[str, str]:
+def left_out(peers: Sequence[str]) -> dict[str, str]:
     """Return which of `peers` cannot run here, and why."""
-    found = {}
-    for name in peers:
-        reason = CONTENDERS[name].missing()
-        if name == "kafka" and kafka is None:
-            reason = "it needs a broker that runs: --kafka HOST:PORT"
-        if reason is not None:
-            found[name] = reason
-    return found
+    reasons = {name: CONTENDERS[name].missing() for name in peers}
+    return {name: reason for name, reason in reasons.items() if reason is not None}

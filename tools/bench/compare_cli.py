@@ -157,7 +157,7 @@ def compare_command(
 ) -> None:
     """Measure the same work against this log and against others, in turn; print ratios."""
     names, findings = _takers(peers, kafka), Findings()
-    findings.left_out.update(left_out(names, kafka=kafka))
+    findings.left_out.update(left_out(names))
     _require_peers(names, findings.left_out, named=peers is not None)
     plan = Plan(
         contenders=(*OURS, *(name for name in names if name not in findings.left_out)),
@@ -214,7 +214,10 @@ def _print(plan: Plan, findings: Findings, load: tuple[float, float]) -> None:
 def _takers(peers: str | None, kafka: str | None) -> list[str]:
     """Return the peers that are asked for: without a word, those that need nothing more said."""
     if peers is not None:
-        return _listed("--with", peers, PEERS)
+        names = _listed("--with", peers, PEERS)
+        if "kafka" in names and kafka is None:
+            raise CommandError("--with kafka needs --kafka HOST:PORT", Status.USAGE)
+        return names
     return [name for name in PEERS if name != "kafka" or kafka is not None]
 
 

@@ -37,14 +37,16 @@ LINE_BYTES_MAX = 4 << 20
 class Report:
     """What one client process told in the end."""
 
+    role: str
     assignment: Assignment
     figures: Figures
     counters: dict[str, int]
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What all client processes told, and what all processes used meanwhile."""
+    """What all client processes told, and what the servers had used before and after."""
 
     reports: tuple[Report, ...]
     before: dict[Watched, Use]
@@ -57,11 +59,13 @@ class Worker:
     def __init__(
         self,
         name: str,
+        role: str,
         assignment: Assignment,
         process: asyncio.subprocess.Process,
         errors: IO[bytes],
     ) -> None:
         self.name = name
+        self.role = role
         self.assignment = assignment
         self.process = process
         self.records = 0
@@ -109,7 +113,9 @@ class Worker:
             case {"at": float() | int(), "records": int(records)}:
                 self.records = records
             case {"done": dict(done)}:
-                self.report = Report(self.assignment, _figures(done), done["counters"])
+                self.report = Report(
+                    self.role, self.assignment, _figures(done), done["counters"], done["cpu_s"]
+                )
             case {"failed": str(text), "status": int(status)}:
                 raise CommandError(f"client {self.name}: {text}", Status(status))
             case _:
@@ -126,12 +132,12 @@ class Crew:
             assignments: The role of each process, and what it does.
         """
         self._assignments = assignments
-        self._workers: list[tuple[str, Worker]] = []
+        self._workers: list[Worker] = []
 
     async def __aenter__(self) -> Crew:
         try:
             for number, (role, assignment) in enumerate(self._assignments, 1):
-                self._workers.append((role, await _start(str(number), assignment)))
+                self._workers.append(await _start(str(number), role, assignment))
             await self._all_ready()
         except BaseException:
             await self._end()
@@ -141,17 +147,10 @@ class Crew:
     async def __aexit__(self, *_: object) -> None:
         await self._end()
 
-    def watched(self) -> list[Watched]:
-        """Return the processes, for measuring what they use."""
-        return [
-            Watched(role, f"{role}-{worker.name}", worker.process.pid)
-            for role, worker in self._workers
-        ]
-
     @property
     def records(self) -> int:
         """How many records were counted so far, by all together."""
-        return sum(worker.records for _, worker in self._workers)
+        return sum(worker.records for worker in self._workers)
 
     async def measure(
         self,
@@ -174,27 +173,26 @@ class Crew:
             CommandError: A client failed.
         """
         span = Span(time.monotonic_ns() + int(HEAD_START_S * 1e9), warmup_s, seconds)
-        watched = [*self.watched(), *servers]
-        for _, worker in self._workers:
+        for worker in self._workers:
             worker.tell(span.encode())
         begin_s = span.begin_ns / 1e9
         await self._pass(begin_s, stop, lambda: progress(0.0, 0))
-        before, begun = uses(watched), time.monotonic()
+        before, begun = uses(servers), time.monotonic()
         await self._pass(
             begin_s + seconds, stop, lambda: progress(time.monotonic() - begun, self.records)
         )
-        after = uses(watched)
-        for _, worker in self._workers:
+        after = uses(servers)
+        for worker in self._workers:
             worker.tell("stop")
         await self._all_ended()
-        reports = tuple(worker.report for _, worker in self._workers if worker.report is not None)
+        reports = tuple(worker.report for worker in self._workers if worker.report is not None)
         assert len(reports) == len(self._workers)
         return Measured(reports, before, after)
 
     async def _pass(self, until: float, stop: asyncio.Event, look: Callable[[], None]) -> None:
         """Wait for a moment, `stop`, or the end of all work."""
         stopping = asyncio.create_task(stop.wait())
-        listening = {worker.listening for _, worker in self._workers}
+        listening = {worker.listening for worker in self._workers}
         try:
             while (left := until - time.monotonic()) > 0 and not stop.is_set() and listening:
                 look()
@@ -209,8 +207,8 @@ class Crew:
             stopping.cancel()
 
     async def _all_ready(self) -> None:
-        ready = [asyncio.create_task(worker.ready.wait()) for _, worker in self._workers]
-        listening = {worker.listening for _, worker in self._workers}
+        ready = [asyncio.create_task(worker.ready.wait()) for worker in self._workers]
+        listening = {worker.listening for worker in self._workers}
         try:
             async with asyncio.timeout(READY_S_MAX):
                 while not all(each.done() for each in ready):
@@ -229,7 +227,7 @@ class Crew:
     async def _all_ended(self) -> None:
         try:
             async with asyncio.timeout(END_S_MAX):
-                await asyncio.gather(*(worker.listening for _, worker in self._workers))
+                await asyncio.gather(*(worker.listening for worker in self._workers))
         except TimeoutError:
             raise CommandError(
                 f"a client had not ended {END_S_MAX:.0f} s after the end of its work",
@@ -237,11 +235,11 @@ class Crew:
             ) from None
 
     async def _end(self) -> None:
-        for _, worker in self._workers:
+        for worker in self._workers:
             await worker.end()
 
 
-async def _start(name: str, assignment: Assignment) -> Worker:
+async def _start(name: str, role: str, assignment: Assignment) -> Worker:
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - the worker closes it
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "corfu.tools.bench.worker", assignment.encode()),
@@ -253,7 +251,7 @@ async def _start(name: str, assignment: Assignment) -> Worker:
         start_new_session=True,
         preexec_fn=dying_with_us(),
     )
-    return Worker(name, assignment, process, errors)
+    return Worker(name, role, assignment, process, errors)
 
 
 def _figures(done: dict[str, object]) -> Figures:

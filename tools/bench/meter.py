@@ -91,9 +91,10 @@ class Meter:
         )
 
     def _fold(self) -> None:
+        count = len(self.samples)
+        self.latency.record_all(self.samples[:count])
+        # Not replaced: the hot path holds its `append`; and it may be that of another thread.
+        del self.samples[:count]
         records, size = self._weight
-        self.records += records * len(self.samples)
-        self.bytes += size * len(self.samples)
-        self.latency.record_all(self.samples)
-        # Cleared, not replaced: the hot path holds its `append`.
-        self.samples.clear()
+        self.records += records * count
+        self.bytes += size * count

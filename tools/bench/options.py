@@ -19,9 +19,12 @@ from corfu.types import SyncMode
 from .outcome import Outcome
 from .plot import write_plot
 from .run import Say
-from .target import Wanted
+from .target import Target, Wanted, target
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+Work = Callable[[Target, Say], Coroutine[Any, Any, Outcome]]
+"""What is done with the cluster."""
 
 SIZE_MAX = 1_000_000
 """Bytes of one record: an entry has 1 MiB, and its head."""
@@ -162,13 +165,23 @@ def wanted_of(given: dict[str, Any]) -> Wanted:
     return Wanted(cluster=cluster, parent=parent, **described)
 
 
-def finish(
-    measuring: Callable[[Say], Coroutine[Any, Any, Outcome]], output: str, plot: Path | None
-) -> None:
-    """Run a benchmark, print what it came to, and exit.
+def finish(wanted: Wanted, work: Work, output: str, plot: Path | None) -> None:
+    """Provide the cluster, run a benchmark on it, print what it came to, and exit.
 
     Exit status 1 if anything failed meanwhile, 130 if Ctrl-C ended it early.
     """
+
+    async def measuring(say: Say) -> Outcome:
+        async with target(wanted, say) as found:
+            return await work(found, say)
+
+    conclude(measuring, output, plot)
+
+
+def conclude(
+    measuring: Callable[[Say], Coroutine[Any, Any, Outcome]], output: str, plot: Path | None
+) -> None:
+    """Run a benchmark, print what it came to, and exit; see `finish`."""
     if plot is not None:
         # Not found out only after an hour.
         plot.open("w").close()

@@ -85,7 +85,8 @@ class Outcome:
         if self.uses:
             console.print(_uses_table(self.uses, self.figures[0]))
         if self.counters is not None:
-            console.print(f"links of the clients: {_counters_text(self.counters, self.figures[0])}")
+            links = _counters_text(self.counters, self.figures[0])
+            console.print(f"links of the clients: {links}", soft_wrap=True)
         for name, value in (self.ratios or {}).items():
             console.print(f"{name}: {value:.2f}", markup=False)
         for text, times in self.errors.items():

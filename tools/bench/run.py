@@ -15,12 +15,14 @@ from .crew import Crew, Measured, Report
 from .figures import Figures, together
 from .outcome import Outcome
 from .target import Target, look_at
-from .usage import by_role
+from .usage import RoleUse, by_role
 
 Clients = Sequence[tuple[str, Assignment]]
 """The role of each client process, and what it does."""
 
 Say = Callable[[str], None]
+
+PREPARE_S_MAX = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,14 @@ class Plan:
     settings: Mapping[str, object]
     warmup_s: float
     seconds: float
+
+
+def plan_of(command: str, settings: Mapping[str, object]) -> Plan:
+    """Return the plan of a command with `--warmup` and `--seconds` among its settings."""
+    warmup_s, seconds = settings["warmup"], settings["seconds"]
+    assert isinstance(warmup_s, float)
+    assert isinstance(seconds, float)
+    return Plan(command=command, settings=settings, warmup_s=warmup_s, seconds=seconds)
 
 
 class Interrupts:
@@ -73,24 +83,24 @@ async def measure(plan: Plan, target: Target, clients: Clients, say: Say) -> Out
         interrupts = Interrupts()
         with interrupts.heard() as stop:
             measured = await crew.measure(
-                plan.warmup_s, plan.seconds, servers.watched, stop, _progress(plan, say)
+                plan.warmup_s, plan.seconds, servers.watched, stop, progress_of(plan, say)
             )
     return Outcome(
         command=plan.command,
         settings=plan.settings,
         target=servers.shape,
         figures=rows_of(measured.reports),
-        uses=tuple(by_role(measured.before, measured.after)),
+        uses=(*client_uses(measured.reports), *by_role(measured.before, measured.after)),
         counters=_counters(measured),
         interrupted=interrupts.stop.is_set(),
     )
 
 
-async def prepare(target: Target, clients: Clients, seconds: float, say: Say) -> tuple[Report, ...]:
+async def prepare(target: Target, clients: Clients, say: Say) -> None:
     """Let clients do work that has an end and is not measured.
 
     Raises:
-        CommandError: A client failed, or the work took longer than `seconds`.
+        CommandError: A client failed, or the work took longer than `PREPARE_S_MAX`.
     """
     say("starting clients")
     stop = asyncio.Event()
@@ -99,14 +109,15 @@ async def prepare(target: Target, clients: Clients, seconds: float, say: Say) ->
         say(f"preparing: {records:,} records after {passed:.0f} s")
 
     async with Crew(clients) as crew:
-        measured = await crew.measure(0.0, seconds, (), stop, progress)
+        measured = await crew.measure(0.0, PREPARE_S_MAX, (), stop, progress)
     for report in measured.reports:
         if report.figures.errors:
             text = next(iter(report.figures.errors))
             raise CommandError(f"preparing {target.cluster}: {text}", Status.NO)
         if report.figures.records < report.assignment.limit:
-            raise CommandError(f"preparing took longer than {seconds:.0f} s", Status.UNAVAILABLE)
-    return measured.reports
+            raise CommandError(
+                f"preparing took longer than {PREPARE_S_MAX:.0f} s", Status.UNAVAILABLE
+            )
 
 
 def rows_of(reports: Sequence[Report]) -> tuple[Figures, ...]:
@@ -118,7 +129,18 @@ def rows_of(reports: Sequence[Report]) -> tuple[Figures, ...]:
     )
 
 
-def _progress(plan: Plan, say: Say) -> Callable[[float, int], None]:
+def client_uses(reports: Sequence[Report]) -> tuple[RoleUse, ...]:
+    """Return what the client processes used, role by role."""
+    rows: dict[str, RoleUse] = {}
+    for report in reports:
+        row = rows.get(report.role, RoleUse(report.role))
+        rows[report.role] = row.plus(report.cpu_s, report.counters.get("kernel_drops"))
+    return tuple(rows.values())
+
+
+def progress_of(plan: Plan, say: Say) -> Callable[[float, int], None]:
+    """Return what tells a person how far it is."""
+
     def progress(passed: float, records: int) -> None:
         if not passed:
             say(f"{plan.command}: warming up")

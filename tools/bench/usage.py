@@ -27,12 +27,12 @@ class UdpSocket:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A process of which the use is told: a client's has no address here."""
+    """A server process on this machine, and its socket."""
 
     role: str
     name: str
     pid: int
-    address: Address | None = None
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,15 @@ class RoleUse:
     """What all processes of one role used in a span; `drops` of their sockets, None: not known."""
 
     role: str
-    processes: int
-    cpu_s: float
-    drops: int | None
+    processes: int = 0
+    cpu_s: float = 0.0
+    drops: int | None = None
+
+    def plus(self, cpu_s: float, drops: int | None) -> RoleUse:
+        """Return it with one process more."""
+        if drops is not None:
+            drops += self.drops or 0
+        return RoleUse(self.role, self.processes + 1, self.cpu_s + cpu_s, drops)
 
 
 def cpu_s(pid: int) -> float | None:
@@ -110,13 +116,13 @@ def local_processes(peers: Iterable[tuple[str, str, Address]]) -> list[Watched]:
 
 def uses(watched: Iterable[Watched]) -> dict[Watched, Use]:
     """Return what each process has used up to now; one that is gone is left out."""
+    # By the port: a server that listens everywhere stands in the table with another host.
     drops = {each.address.port: each.drops for each in udp_sockets()}
     found: dict[Watched, Use] = {}
     for each in watched:
         used = cpu_s(each.pid)
         if used is not None:
-            port = None if each.address is None else each.address.port
-            found[each] = Use(used, 0 if port is None else drops.get(port, 0))
+            found[each] = Use(used, drops.get(each.address.port, 0))
     return found
 
 
@@ -125,15 +131,9 @@ def by_role(before: dict[Watched, Use], after: dict[Watched, Use]) -> list[RoleU
     rows: dict[str, RoleUse] = {}
     for each, first in before.items():
         last = after.get(each)
-        if last is None:
-            continue
-        row = rows.get(each.role, RoleUse(each.role, 0, 0.0, None))
-        drops = row.drops
-        if each.address is not None:
-            drops = (drops or 0) + last.drops - first.drops
-        rows[each.role] = RoleUse(
-            each.role, row.processes + 1, row.cpu_s + last.cpu_s - first.cpu_s, drops
-        )
+        if last is not None:
+            row = rows.get(each.role, RoleUse(each.role))
+            rows[each.role] = row.plus(last.cpu_s - first.cpu_s, last.drops - first.drops)
     return list(rows.values())
 
 

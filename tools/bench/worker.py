@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Collection
+from typing import assert_never
 
 from corfu.errors import CorfuError
 from corfu.runtime.serving import new_loop
@@ -22,7 +23,7 @@ from corfu.tools.failure import CommandError, status_of, text_of
 
 from .assignment import Assignment, Kind, Span
 from .figures import figures_json
-from .job import Job
+from .job import Counters, Job
 from .meter import TICK_S, Meter
 
 
@@ -33,8 +34,28 @@ def job_of(assignment: Assignment) -> Job:
             from .producing import Producing
 
             return Producing(assignment)
+        case Kind.SCAN:
+            from .reading import Scanning
+
+            return Scanning(assignment)
+        case Kind.READ:
+            from .reading import PointReading
+
+            return PointReading(assignment)
+        case Kind.FOLLOW:
+            from .following import Following
+
+            return Following(assignment)
+        case Kind.TOKENS:
+            from .token_clients import TokenClients
+
+            return TokenClients(assignment)
+        case Kind.DISK:
+            from .disk_writing import DiskWriting
+
+            return DiskWriting(assignment)
         case _:
-            raise AssertionError(assignment.kind)
+            assert_never(assignment.kind)
 
 
 class Orders:
@@ -84,7 +105,7 @@ async def measure(job: Job, kind: Kind, span: Span, stop: asyncio.Event) -> dict
     meter = job.meter()
     await _until(span.start_ns)
     work = asyncio.create_task(job.work(meter, stop))
-    before, after = await _count(meter, job, span, work, stop)
+    before, after, cpu_s = await _count(meter, job, span, work, stop)
     stop.set()
     try:
         await work
@@ -96,19 +117,23 @@ async def measure(job: Job, kind: Kind, span: Span, stop: asyncio.Event) -> dict
         "figures": figures_json(figures),
         "histogram": figures.latency.as_json(),
         "counters": counters,
+        "cpu_s": cpu_s,
     }
 
 
 async def _count(
     meter: Meter, job: Job, span: Span, work: asyncio.Task[None], stop: asyncio.Event
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Count from the end of the warm-up to the end; returns the counters at both moments."""
+) -> tuple[Counters, Counters, float]:
+    """Count from the end of the warm-up to the end.
+
+    Returns the counters at both moments, and the processor time between them.
+    """
     stopping = asyncio.create_task(stop.wait())
     enders = (stopping, work)
     await _until(span.begin_ns, enders)
     begun = time.monotonic_ns()
     meter.begin(begun)
-    before = job.counters()
+    before, used_s = job.counters(), time.process_time()
     end_ns = begun + int(span.seconds * 1e9)
     tick = 1
     while not (stop.is_set() or work.done()):
@@ -122,7 +147,7 @@ async def _count(
         tick += 1
     meter.end(time.monotonic_ns())
     stopping.cancel()
-    return before, job.counters()
+    return before, job.counters(), time.process_time() - used_s
 
 
 async def _until(at_ns: int, enders: Collection[asyncio.Task[object]] = ()) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,9 +152,10 @@ class Meter:
     The same for every peer, so that it costs all the same.
     """
 
-    now = staticmethod(time.perf_counter_ns)
-
-    def __init__(self, warm_s: float, seconds: float) -> None:
+    def __init__(
+        self, warm_s: float, seconds: float, now: Callable[[], int] = time.perf_counter_ns
+    ) -> None:
+        self.now = now
         self.records = 0
         self.total = 0
         self._latencies: list[int] = []
