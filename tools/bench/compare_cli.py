@@ -25,7 +25,7 @@ from .compare_report import (
     work_table,
 )
 from .peers.base import Work
-from .peers.contenders import OURS, PEERS
+from .peers.contenders import CONTENDERS, OURS, PEERS
 
 WORKS: tuple[Work, ...] = get_args(Work)
 SIZE_MAX = 1 << 19
@@ -159,9 +159,11 @@ def compare_command(
     names, findings = _takers(peers, kafka), Findings()
     findings.left_out.update(left_out(names))
     _require_peers(names, findings.left_out, named=peers is not None)
+    wanted = cast("tuple[Work, ...]", tuple(_listed("--work", works, WORKS)))
+    takers = [*OURS, *(name for name in names if name not in findings.left_out)]
     plan = Plan(
-        contenders=(*OURS, *(name for name in names if name not in findings.left_out)),
-        works=cast("tuple[Work, ...]", _listed("--work", works, WORKS)),
+        contenders=tuple(name for name in takers if set(CONTENDERS[name].works) & set(wanted)),
+        works=wanted,
         sizes=_sizes(sizes),
         sync=SyncMode(sync),
         chains=chains,
