@@ -8,15 +8,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from corfu.tools.bench.compare import client_process
-from corfu.tools.bench.peers.base import Job, PeerError, Setup, Work
+from corfu.tools.bench.peers.base import READ_RECORDS, Job, PeerError, Setup, Work
 from corfu.tools.bench.peers.contenders import CONTENDERS
 from corfu.types import SyncMode
 
 from .running import DEADLINE_S, command, complaint, corfu, environment, wait_until_gone
+
+REDIS_DEPTH = 250
+"""Records of one pipeline: filling ends with a whole one."""
 
 pytestmark = pytest.mark.processes
 
@@ -28,7 +32,7 @@ def require(peer: str) -> None:
         pytest.skip(reason)
 
 
-def job(peer: str, target: dict[str, object], work: Work) -> Job:
+def job(peer: str, target: dict[str, object], work: Work | Literal["fill"]) -> Job:
     return Job(
         peer=peer,
         target=target,
@@ -53,13 +57,17 @@ def kafka() -> Iterator[str]:
     holder.flush(0)
 
 
-async def measures_both_works(peer: str, setup: Setup) -> str:
-    """Run both works against a peer for a moment; return what it says of its durability."""
+async def measures_all_works(peer: str, setup: Setup) -> str:
+    """Run every work against a peer for a moment; return what it says of its durability."""
     async with CONTENDERS[peer].make(setup) as servers:
+        filled = await client_process(job(peer, servers.target(), "fill"))
+        read = await client_process(job(peer, servers.target(), "read"))
         produced = await client_process(job(peer, servers.target(), "producer"))
         serial = await client_process(job(peer, servers.target(), "serial"))
         durability, pids = servers.durability, servers.pids()
     wait_until_gone(pids)
+    assert READ_RECORDS - REDIS_DEPTH <= filled.total <= READ_RECORDS + REDIS_DEPTH
+    assert read.total >= read.records > 0
     # Many outstanding wait longer for their turn, and more of them are acknowledged.
     assert produced.rate > serial.rate > 0
     assert produced.latency.percentile(50) > serial.latency.percentile(50) > 0
@@ -81,7 +89,7 @@ async def test_nats_peer_is_measured_in_the_mode_that_it_names(
     tmp_path: Path, sync: SyncMode
 ) -> None:
     require("nats")
-    durability = await measures_both_works("nats", Setup(folder=tmp_path, sync=sync))
+    durability = await measures_all_works("nats", Setup(folder=tmp_path, sync=sync))
     written = json.loads((tmp_path / "nats-1.json").read_text())["jetstream"]
     assert written.get("sync_interval") == ("always" if sync is SyncMode.ALWAYS else None)
     assert ('sync_interval "always"' in durability) == (sync is SyncMode.ALWAYS)
@@ -94,7 +102,7 @@ async def test_redis_peer_is_measured_in_the_mode_that_it_names(
     tmp_path: Path, sync: SyncMode
 ) -> None:
     require("redis")
-    durability = await measures_both_works("redis", Setup(folder=tmp_path, sync=sync))
+    durability = await measures_all_works("redis", Setup(folder=tmp_path, sync=sync))
     assert durability.endswith("always" if sync is SyncMode.ALWAYS else "everysec")
     assert sum(path.stat().st_size for path in _found(tmp_path, "appendonlydir/*")) > 10_000
 
@@ -105,7 +113,7 @@ def _found(folder: Path, pattern: str) -> list[Path]:
 
 async def test_kafka_peer_is_measured_on_a_topic_that_is_named(tmp_path: Path, kafka: str) -> None:
     setup = Setup(folder=tmp_path, sync=SyncMode.OS, kafka=kafka, kafka_topic="logs")
-    durability = await measures_both_works("kafka", setup)
+    durability = await measures_all_works("kafka", setup)
     assert durability.startswith(f"brokers at {kafka}, topic logs as it is, acks=all")
 
 
@@ -195,7 +203,7 @@ def test_peer_that_is_named_and_missing_is_an_error(tmp_path: Path) -> None:
     [
         (("--with", "kafka"), "--with kafka needs --kafka HOST:PORT"),
         (("--with", "pulsar"), "--with knows nats, redis, kafka, not 'pulsar'"),
-        (("--with", "nats", "--work", "read"), "--work knows producer, serial, not 'read'"),
+        (("--with", "nats", "--work", "mixed"), "--work knows producer, serial, read, not 'mixed'"),
         (("--with", "nats", "--size", "1k"), "--size takes numbers of bytes, not '1k'"),
         (("--with", "nats", "--size", "0"), "--size must be 1 to 524,288"),
     ],

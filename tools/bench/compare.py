@@ -7,12 +7,13 @@ behind what another has left in the page cache.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from corfu.tools.processes import dying_with_us, ending, last_line
@@ -71,13 +72,15 @@ class Findings:
 async def compare(plan: Plan, findings: Findings, say: Callable[[str], None]) -> None:
     """Run all rounds into `findings`; `say` is told what is done now."""
     for number in range(1, plan.rounds + 1):
-        for name in plan.contenders:
+        for size, name in itertools.product(plan.sizes, plan.contenders):
             if name not in findings.failed:
-                say(f"round {number} of {plan.rounds}: {name}")
-                await _turn(plan, number, CONTENDERS[name], findings)
+                say(f"round {number} of {plan.rounds}: {size:,} B, {name}")
+                await _turn(plan, number, size, CONTENDERS[name], findings)
 
 
-async def _turn(plan: Plan, number: int, contender: Contender, findings: Findings) -> None:
+async def _turn(
+    plan: Plan, number: int, size: int, contender: Contender, findings: Findings
+) -> None:
     """Start a contender's servers, measure, and stop them; its failure is a finding."""
     folder = Path(tempfile.mkdtemp(prefix=f"corfu-bench-{contender.name}-", dir=plan.folder))
     setup = Setup(
@@ -90,16 +93,21 @@ async def _turn(plan: Plan, number: int, contender: Contender, findings: Finding
     try:
         async with contender.make(setup) as servers:
             findings.durability[contender.name] = servers.durability
-            for size in plan.sizes:
-                for work in (work for work in plan.works if work in contender.works):
-                    trial = await _measure(plan, servers, contender, work, size, number)
-                    findings.trials.append(trial)
+            for work in works_of(plan, contender):
+                trial = await _measure(plan, servers, contender, work, size, number)
+                findings.trials.append(trial)
     except (PeerError, Missing) as error:
         kept = keep_logs(folder)
         findings.failed[contender.name] = f"{error} (logs: {folder})" if kept else str(error)
     finally:
         if contender.name not in findings.failed:
             shutil.rmtree(folder)
+
+
+def works_of(plan: Plan, contender: Contender) -> list[Work]:
+    """Return what a contender does: reading first, while nothing else is in its stream."""
+    works = [work for work in plan.works if work in contender.works]
+    return sorted(works, key=lambda work: work != "read")
 
 
 async def _measure(
@@ -114,6 +122,8 @@ async def _measure(
         warm_s=plan.warm_s,
         inflight=plan.inflight,
     )
+    if work == "read":
+        await client_process(replace(job, work="fill"))
     pids = servers.pids()
     before = _cpu_s(pids)
     measured = await client_process(job)
@@ -151,8 +161,8 @@ async def client_process(job: Job) -> Measured:
         said = last_line(complaint.decode(errors="replace"))
         raise PeerError(f"its client {ending(status)}: {said}")
     measured = Measured.from_json(json.loads(output))
-    if not measured.records:
-        raise PeerError(f"{job.work}: nothing was acknowledged in {job.seconds:g} s")
+    if not measured.records and job.work != "fill":
+        raise PeerError(f"{job.work}: not one record in {job.seconds:g} s")
     return measured
 
 

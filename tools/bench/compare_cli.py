@@ -19,6 +19,7 @@ from .compare_report import (
     as_json,
     complaints,
     durability_table,
+    heading,
     load_text,
     ratio_table,
     ratios,
@@ -35,6 +36,7 @@ EPILOG = f"""\
 Work:
   producer   one process appends with many records outstanding: records/s
   serial     one append at a time: p50, p99
+  read       one reader of 20,000 records, from the beginning to the end and again: records/s
 
 \b
 Peers:
@@ -52,6 +54,7 @@ Examples:
   corfu bench compare                               every peer that can run here
   corfu bench compare --with nats --size 1024,100 --rounds 5
   corfu bench compare --with nats,redis --sync always --work producer -o json
+  corfu bench compare --with nats --work read
   corfu bench compare --with kafka --kafka 127.0.0.1:9092
 
 Everything else runs on this machine, over loopback, in new folders, and is stopped at the end.
@@ -72,7 +75,7 @@ rounds. Needs `pip install 'corfu-log[bench]'`.
 @click.option(
     "--work",
     "works",
-    default=",".join(WORKS),
+    default="producer,serial",
     show_default=True,
     metavar="WORK,...",
     help="What to measure.",
@@ -199,6 +202,7 @@ def _print(plan: Plan, findings: Findings, load: tuple[float, float]) -> None:
         for work in plan.works:
             table = work_table(plan, findings.trials, work, size)
             if table is not None:
+                click.echo(heading(plan, work, size))
                 console.print(table)
                 console.print()
     if findings.durability:

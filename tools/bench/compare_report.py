@@ -20,6 +20,7 @@ from .report import count_text, duration_text
 HEADINGS = {
     "producer": "one producer process, many records outstanding",
     "serial": "one append at a time",
+    "read": "one reader, from the beginning to the end and again",
 }
 
 
@@ -112,13 +113,17 @@ def durability_table(plan: Plan, findings: Findings) -> Table:
     return table
 
 
+def heading(plan: Plan, work: Work, size: int) -> str:
+    """Return the line above the figures of a work and size."""
+    return f"{size:,} B records, {HEADINGS[work]}, --sync {plan.sync}"
+
+
 def work_table(plan: Plan, trials: Sequence[Trial], work: Work, size: int) -> Table | None:
     """Return the figures of one work and size, a line for each contender; None without any."""
     found = trials_of(trials, work, size)
     if not found:
         return None
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.title = f"{size:,} B records, {HEADINGS[work]}, --sync {plan.sync}"
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
     for heading in ("records/s", "least", "most", "MB/s", "p50", "p99", "CPU client", "servers"):
         table.add_column(heading, justify="right")
@@ -135,12 +140,18 @@ def _cells(trials: list[Trial], size: int) -> tuple[str, ...]:
     return (
         *(count_text(value) for value in (rates.median, rates.least, rates.most)),
         f"{rates.median * size / 1e6:,.1f}",
-        *(
-            duration_text(statistics.median(t.measured.latency.percentile(each) for t in trials))
-            for each in (50, 99)
-        ),
+        *(_latency_text(trials, percent) for percent in (50, 99)),
         f"{statistics.median(client):.1f} us",
         f"{statistics.median(known):.1f} us" if known else "-",
+    )
+
+
+def _latency_text(trials: Sequence[Trial], percent: float) -> str:
+    known = [trial.measured.latency for trial in trials if trial.measured.latency.count]
+    return (
+        duration_text(statistics.median(latency.percentile(percent) for latency in known))
+        if known
+        else "-"
     )
 
 

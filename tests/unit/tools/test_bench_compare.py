@@ -13,19 +13,28 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from corfu.tools.bench.compare import Findings, Plan, Trial, compare, left_out
+from corfu.tools.bench.compare import Findings, Plan, Trial, compare, left_out, works_of
 from corfu.tools.bench.compare_report import (
     Spread,
     as_json,
     complaints,
     durability_table,
+    heading,
     load_text,
     ratios,
     spread,
     work_table,
 )
 from corfu.tools.bench.histogram import Histogram
-from corfu.tools.bench.peers.base import Measured, Meter, PeerError, Records, Setup, Work
+from corfu.tools.bench.peers.base import (
+    Filling,
+    Measured,
+    Meter,
+    PeerError,
+    Records,
+    Setup,
+    Work,
+)
 from corfu.tools.bench.peers.contenders import CONTENDERS, Contender
 from corfu.types import SyncMode
 
@@ -130,6 +139,27 @@ def test_work_table_shows_median_rates_latency_and_cpu_of_a_record() -> None:
     assert work_table(plan_of("nats"), trials, "producer", 1024) is None
 
 
+def test_work_table_of_reading_shows_no_latency() -> None:
+    trials = [Trial(1, "nats", "read", 100, measured(1_000), None)]
+    (line,) = shown(work_table(plan_of("nats"), trials, "read", 100))[1:]
+    assert line[5:] == ["-", "-", "250.0", "us", "-"]
+    assert heading(plan_of("nats"), "read", 1024) == (
+        "1,024 B records, one reader, from the beginning to the end and again, --sync os"
+    )
+
+
+def test_ratio_of_reading_is_that_of_the_rates() -> None:
+    trials = [trial(1, "corfu", 300, work="read"), trial(1, "nats", 100, work="read")]
+    (ratio,) = ratios(plan_of("corfu", "nats", works=("read",)), trials)
+    assert (ratio.what, ratio.spread.median) == ("records/s", 3.0)
+
+
+def test_contender_reads_first_and_does_only_what_it_can() -> None:
+    plan = plan_of("corfu", works=("producer", "serial", "read"))
+    assert works_of(plan, CONTENDERS["nats"]) == ["read", "producer", "serial"]
+    assert works_of(plan, CONTENDERS["corfu-many"]) == ["producer"]
+
+
 def test_table_says_what_each_durability_was_and_nothing_of_who_never_ran() -> None:
     findings = Findings(durability={"nats": "3 servers, R3 stream"})
     lines = shown(durability_table(plan_of("nats", "redis"), findings))
@@ -226,7 +256,8 @@ async def test_rounds_go_through_all_contenders_in_turn_and_leave_nothing(
     said: list[str] = []
     plan = plan_of("idle", "other", rounds=2, folder=tmp_path)
     await compare(plan, Findings(), said.append)
-    assert said == [f"round {number} of 2: {name}" for number in (1, 2) for name in plan.contenders]
+    names = plan.contenders
+    assert said == [f"round {number} of 2: 100 B, {name}" for number in (1, 2) for name in names]
     assert len(FakeServers.started) == 4
     assert _listed(tmp_path) == []
 
@@ -273,6 +304,34 @@ def test_records_differ_and_come_again_in_the_same_order() -> None:
     first = records.many(Records.COUNT)
     assert b"".join(first) == noise[: 2 * Records.COUNT]
     assert records.one() == first[0]
+
+
+def test_meter_counts_what_is_read_within_its_span() -> None:
+    times = iter([0, 999, 1_000, 2_999, 3_000])
+    meter = Meter(1e-6, 2e-6, lambda: next(times))
+    for count in (8, 4, 2, 1):
+        meter.read(count)
+    assert (meter.records, meter.total, meter.latency().count) == (6, 15, 0)
+
+
+def test_meter_that_is_started_again_counts_from_then_on() -> None:
+    times = iter([0, 5_000, 5_999, 6_000, 7_999, 8_000])
+    meter = Meter(1e-6, 2e-6, lambda: next(times))
+    meter.start()
+    meter.read(4)  # at 5,999: in the second warm-up
+    meter.read(2)
+    assert not meter.over()
+    assert meter.over()
+    assert meter.records == 2
+
+
+def test_filling_is_over_when_so_many_records_were_taken() -> None:
+    records = Records(bytes(Records.COUNT), 1)
+    meter = Filling(records, 3)
+    records.many(2)
+    assert not meter.over()
+    records.one()
+    assert meter.over()
 
 
 def test_measured_survives_the_way_between_processes() -> None:

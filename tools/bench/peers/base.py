@@ -12,7 +12,10 @@ from typing import Any, Literal, Protocol
 from corfu.tools.bench.histogram import Histogram
 from corfu.types import SyncMode
 
-Work = Literal["producer", "serial"]
+Work = Literal["producer", "serial", "read"]
+
+READ_RECORDS = 20_000
+"""Records of the stream that `read` reads; nothing else is in it."""
 
 EXTRA = "pip install 'corfu-log[bench]'"
 """What brings the libraries and servers of peers."""
@@ -71,7 +74,16 @@ class Client(Protocol):
         """Append one record and return when it is acknowledged."""
 
     async def produce(self, records: Records, meter: Meter) -> None:
-        """Append with many records outstanding until `meter` is over, then wait for the rest."""
+        """Append with many records outstanding until `meter` is over, then wait for the rest.
+
+        It asks whether it is over before it takes a record, or the records of one call.
+        """
+
+    async def read(self, meter: Meter) -> None:
+        """Read all records in order, again and again, until `meter` is over.
+
+        What was read before is not taken from a cache of the client.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +92,7 @@ class Job:
 
     peer: str
     target: dict[str, object]
-    work: Work
+    work: Work | Literal["fill"]
     size: int
     seconds: float
     warm_s: float
@@ -133,12 +145,12 @@ class Records:
         """Cut `noise`, of at least `COUNT * size` bytes, into records."""
         assert len(noise) >= self.COUNT * size
         self._records = [noise[i * size : (i + 1) * size] for i in range(self.COUNT)]
-        self._next = 0
+        self.given = 0
 
     def one(self) -> bytes:
         """Return the next record; after the last one the first again."""
-        record = self._records[self._next]
-        self._next = (self._next + 1) % self.COUNT
+        record = self._records[self.given % self.COUNT]
+        self.given += 1
         return record
 
     def many(self, count: int) -> list[bytes]:
@@ -159,8 +171,15 @@ class Meter:
         self.records = 0
         self.total = 0
         self._latencies: list[int] = []
-        self._begin = self.now() + round(warm_s * 1e9)
-        self._end = self._begin + round(seconds * 1e9)
+        self._span = round(warm_s * 1e9), round(seconds * 1e9)
+        self._begin = self._end = 0
+        self.start()
+
+    def start(self) -> None:
+        """Let the warm-up begin now, and not when this was made."""
+        warm, span = self._span
+        self._begin = self.now() + warm
+        self._end = self._begin + span
 
     def over(self) -> bool:
         """Tell whether no further record is to be appended."""
@@ -174,8 +193,27 @@ class Meter:
             self.records += count
             self._latencies.append(now - called)
 
+    def read(self, count: int) -> None:
+        """Note that `count` records have been read now."""
+        self.total += count
+        if self._begin <= self.now() < self._end:
+            self.records += count
+
     def latency(self) -> Histogram:
         """Return how long the calls took, in nanoseconds."""
         latency = Histogram()
         latency.record_all(self._latencies)
         return latency
+
+
+class Filling(Meter):
+    """Is over when so many records have been taken; counts without a span of time."""
+
+    def __init__(self, records: Records, count: int) -> None:
+        super().__init__(0.0, 0.0)
+        self._taken = records
+        self._count = count
+
+    def over(self) -> bool:
+        """Tell whether no further record is to be appended."""
+        return self._taken.given >= self._count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -94,8 +94,9 @@ class CorfuServers:
 class CorfuClient:
     """The log, one record to a call."""
 
-    def __init__(self, log: Log, calls: int) -> None:
+    def __init__(self, log: Log, cluster: str, calls: int) -> None:
         self._log = log
+        self._cluster = cluster
         self._calls = calls
 
     async def append(self, record: bytes) -> None:
@@ -115,6 +116,18 @@ class CorfuClient:
         async with asyncio.TaskGroup() as group:
             for _ in range(self._calls):
                 group.create_task(loop())
+
+    async def read(self, meter: Meter) -> None:
+        """Scan the log in batches, with a new client each time."""
+        while not meter.over():
+            async with (
+                corfu.connect(self._cluster) as log,
+                aclosing(log.scan_batches(corfu.EARLIEST, timeout=TIMEOUT_S)) as batches,
+            ):
+                async for batch in batches:
+                    meter.read(len(batch))
+                    if meter.over():
+                        break
 
 
 class CorfuManyClient(CorfuClient):
@@ -139,12 +152,14 @@ class CorfuManyClient(CorfuClient):
 @asynccontextmanager
 async def client(target: Mapping[str, object], inflight: int | None) -> AsyncIterator[Client]:
     """Connect as a program does, with default settings."""
-    async with corfu.connect(str(target["cluster"])) as log:
-        yield CorfuClient(log, inflight or CALLS_BEST)
+    cluster = str(target["cluster"])
+    async with corfu.connect(cluster) as log:
+        yield CorfuClient(log, cluster, inflight or CALLS_BEST)
 
 
 @asynccontextmanager
 async def many_client(target: Mapping[str, object], inflight: int | None) -> AsyncIterator[Client]:
     """Connect for `append_many`; `inflight` counts records elsewhere, calls here."""
-    async with corfu.connect(str(target["cluster"])) as log:
-        yield CorfuManyClient(log, MANY_CALLS_BEST)
+    cluster = str(target["cluster"])
+    async with corfu.connect(cluster) as log:
+        yield CorfuManyClient(log, cluster, MANY_CALLS_BEST)

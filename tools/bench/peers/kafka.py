@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,10 +18,13 @@ from corfu.types import SyncMode
 from .base import EXTRA, TIMEOUT_S, Client, Meter, Missing, PeerError, Records, Setup
 
 if TYPE_CHECKING:
-    from confluent_kafka import KafkaError, Message, Producer
+    from confluent_kafka import Consumer, KafkaError, Message, Producer
     from confluent_kafka.admin import AdminClient
 
 REPLICAS_MAX = 3
+READ_COUNT = 1000
+"""Records taken from librdkafka's queue at a time."""
+
 ADMIN_S = 10.0
 """Longest wait for an answer to a change of topics."""
 
@@ -115,8 +119,9 @@ QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 class KafkaClient:
     """A producer with acks=all and else its own defaults. Its calls hold up the event loop."""
 
-    def __init__(self, producer: Producer, topic: str) -> None:
+    def __init__(self, producer: Producer, topic: str, brokers: str) -> None:
         self._producer = producer
+        self._brokers = brokers
         self._topic = topic
         self._error: KafkaError | None = None
 
@@ -144,21 +149,65 @@ class KafkaClient:
                 self._error = error
 
         while not meter.over() and self._error is None:
-            try:
-                produce(self._topic, records.one(), on_delivery=partial(report, now()))
-            except BufferError:
-                # Its queue is full: what is delivered meanwhile makes room.
-                poll(0.01)
-            else:
-                poll(0)
+            record, delivered = records.one(), partial(report, now())
+            while True:
+                try:
+                    produce(self._topic, record, on_delivery=delivered)
+                except BufferError:
+                    # Its queue is full: what is delivered meanwhile makes room.
+                    poll(0.01)
+                else:
+                    break
+            poll(0)
         left = self._producer.flush(TIMEOUT_S)
         self._require()
         if left:
             raise PeerError(f"{left} records were not delivered in {TIMEOUT_S:.0f} s")
 
+    async def read(self, meter: Meter) -> None:
+        """Consume the partition from its beginning to the end that it had."""
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._brokers,
+                # It has to have one; nothing is committed.
+                "group.id": self._topic,
+                "enable.auto.commit": False,
+                **QUIET,
+            }
+        )
+        start = TopicPartition(self._topic, 0, OFFSET_BEGINNING)
+        _, end = consumer.get_watermark_offsets(start, timeout=TIMEOUT_S)
+        consumer.assign([start])
+        try:
+            # Until it is given its first records a consumer takes a second or more.
+            _await_records(consumer)
+            meter.start()
+            while not meter.over():
+                # It waits for that many, so not for long.
+                messages = consumer.consume(READ_COUNT, timeout=0.05)
+                for error in (message.error() for message in messages):
+                    if error is not None:
+                        raise PeerError(error.str())
+                meter.read(len(messages))
+                last = messages[-1].offset() if messages else None
+                if last is not None and last >= end - 1:
+                    consumer.assign([start])
+        finally:
+            consumer.close()
+
     def _require(self) -> None:
         if self._error is not None:
             raise PeerError(self._error.str())
+
+
+def _await_records(consumer: Consumer) -> None:
+    """Wait until a consumer is given records."""
+    give_up = time.monotonic() + TIMEOUT_S
+    while not consumer.consume(1, timeout=0.1):
+        if time.monotonic() > give_up:
+            raise PeerError(f"its consumer has no record after {TIMEOUT_S:.0f} s")
 
 
 @asynccontextmanager
@@ -172,4 +221,4 @@ async def client(target: Mapping[str, object], inflight: int | None) -> AsyncIte
         "queue.buffering.max.messages": inflight or QUEUED_BEST,
         **QUIET,
     }
-    yield KafkaClient(Producer(settings), str(target["topic"]))
+    yield KafkaClient(Producer(settings), str(target["topic"]), str(target["brokers"]))

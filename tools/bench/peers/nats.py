@@ -18,8 +18,11 @@ from .processes import HOST, PeerProcess, free_ports, program, stop, until
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Connection
+    from nats.aio.msg import Msg
     from nats.js import JetStreamContext
     from nats.js.api import PubAck
+
+    Ended = asyncio.Future[None]
 
 SERVERS = 3
 STREAM = SUBJECT = "bench"
@@ -184,6 +187,22 @@ class NatsClient:
         await self._js.publish_async_completed()
         if failed:
             raise PeerError(f"publish_async: {failed[0]}")
+
+    async def read(self, meter: Meter) -> None:
+        """Have an ordered consumer pushed the stream, as nats-py has it for replays."""
+        while not meter.over():
+            last = (await self._js.stream_info(STREAM)).state.last_seq
+            ended = asyncio.get_running_loop().create_future()
+
+            async def see(message: Msg, last: int = last, ended: Ended = ended) -> None:
+                meter.read(1)
+                at_end = message.metadata.sequence.stream >= last
+                if (at_end or meter.over()) and not ended.done():
+                    ended.set_result(None)
+
+            subscription = await self._js.subscribe(SUBJECT, ordered_consumer=True, cb=see)
+            await ended
+            await subscription.unsubscribe()
 
 
 @asynccontextmanager

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 STREAM = "bench"
 FIELD = b"r"
 
+READ_COUNT = 1000
+"""Records asked for in one XRANGE."""
+
 PIPELINES = 4
 """Connections of the producer, each with a pipeline under way."""
 
@@ -142,6 +145,16 @@ class RedisClient:
         async with asyncio.TaskGroup() as group:
             for _ in range(self._pipelines):
                 group.create_task(loop())
+
+    async def read(self, meter: Meter) -> None:
+        """Ask for ranges, one after the other."""
+        start = b"-"
+        while not meter.over():
+            found = await self._connection.xrange(STREAM, min=start, count=READ_COUNT) or []
+            meter.read(len(found))
+            last = found[-1][0] if found else None
+            # From behind the last one, or from the beginning again.
+            start = b"(" + last if isinstance(last, bytes) else b"-"
 
 
 @asynccontextmanager

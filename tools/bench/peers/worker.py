@@ -17,7 +17,7 @@ from importlib import import_module
 
 from corfu.runtime.serving import new_loop
 
-from .base import Client, Job, Measured, Meter, PeerError, Records
+from .base import READ_RECORDS, Client, Filling, Job, Measured, Meter, PeerError, Records
 from .contenders import CONTENDERS
 
 
@@ -27,21 +27,28 @@ async def work(job: Job) -> Measured:
     connect = getattr(import_module(contender.module, __package__), contender.client)
     records = Records(os.urandom(Records.COUNT * job.size), job.size)
     async with connect(job.target, job.inflight) as client:
-        # Opens what is opened at the first append; the stream of a peer, too.
-        await client.append(records.one())
+        if job.work != "read":
+            # What is only opened at the first append is not to be measured.
+            await client.append(records.one())
         return await _measure(client, records, job)
 
 
 async def _measure(client: Client, records: Records, job: Job) -> Measured:
     cpu_s = time.process_time()
     meter = Meter(job.warm_s, job.seconds)
-    if job.work == "producer":
-        await client.produce(records, meter)
-    else:
-        while not meter.over():
-            called = meter.now()
-            await client.append(records.one())
-            meter.saw(1, called)
+    match job.work:
+        case "producer":
+            await client.produce(records, meter)
+        case "serial":
+            while not meter.over():
+                called = meter.now()
+                await client.append(records.one())
+                meter.saw(1, called)
+        case "read":
+            await client.read(meter)
+        case "fill":
+            meter = Filling(records, READ_RECORDS)
+            await client.produce(records, meter)
     cpu_s = time.process_time() - cpu_s
     return Measured(
         records=meter.records,
