@@ -10,10 +10,13 @@ import click
 from corfu.tools.failure import STATUS_HELP
 
 from .assignment import Assignment, Kind
+from .client_options import parse_settings
 from .options import (
     clients_option,
     finish,
     inflight_option,
+    rate_option,
+    set_option,
     size_option,
     span_options,
     target_options,
@@ -31,6 +34,7 @@ Examples:
   corfu bench append                              1 KiB records, one producer, as fast as it goes
   corfu bench append --serial --sync os           how long one append takes
   corfu bench append --size 100 --clients 4       four producers, each a process of its own
+  corfu bench append --rate 5000                  how long each takes at 5,000 a second
   corfu bench append --chains 4 --plot append.svg
   corfu bench append --cluster 10.0.0.1:9700,10.0.0.2:9700 -o json
 
@@ -45,6 +49,7 @@ within the span counts; CPU is that of all processes of a role in the span, for 
 @size_option()
 @clients_option("Producers, each a process.")
 @inflight_option("Appends that each client keeps under way.", INFLIGHT)
+@rate_option
 @click.option("--serial", is_flag=True, help="One append at a time: as --inflight 1.")
 @click.option(
     "--batch",
@@ -54,6 +59,7 @@ within the span counts; CPU is that of all processes of a role in the span, for 
     metavar="N",
     help="Records in each call: above 1 by `append_many`.",
 )
+@set_option
 @span_options
 @target_options
 def append(
@@ -65,6 +71,7 @@ def append(
 ) -> None:
     """Append records as fast as they are acknowledged."""
     wanted = wanted_of(given)
+    chosen = given["set"] = parse_settings(given.pop("chosen"))
     if serial:
         given["inflight"] = 1
     plan = plan_of("append", {**given, "batch": batch})
@@ -76,6 +83,8 @@ def append(
             size=given["size"],
             inflight=given["inflight"],
             batch=batch,
+            rate=given["rate"],
+            settings=chosen,
         )
         clients = [("client", assignment)] * given["clients"]
         return await measure(plan, found, clients, say)

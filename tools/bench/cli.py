@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from corfu.tools.failure import STATUS_HELP
+
 COMMANDS: dict[str, str] = {
     "append": ".append_cli:append",
     "read": ".read_cli:read",
@@ -35,6 +37,17 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup)
+EPILOG = f"""\
+\b
+Examples:
+  corfu bench append                       a cluster of its own, one producer as fast as it goes
+  corfu bench append --serial --sync os    how long one append takes
+  corfu bench disk                         what the disk could give
+  corfu bench mixed --cluster 127.0.0.1:9700 --seconds 60 -o json
+
+{STATUS_HELP}"""
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG)
 def bench() -> None:
     """Measure how fast a cluster is, and what that costs."""

@@ -16,6 +16,7 @@ from corfu.types import SyncMode
 from .assignment import Assignment, Kind
 from .crew import Crew
 from .disk_writing import FILES
+from .machine import machine
 from .options import clients_option, conclude, size_option, span_options
 from .outcome import Outcome
 from .run import Interrupts, Plan, Say, client_uses, plan_of, progress_of, rows_of
@@ -82,6 +83,7 @@ async def write(plan: Plan, folder: Path, say: Say) -> Outcome:
     Raises:
         CommandError: One of them failed.
     """
+    before = machine()
     say("allocating files")
     given: dict[str, Any] = dict(plan.settings)
     writers: list[tuple[str, Assignment]] = []
@@ -107,6 +109,7 @@ async def write(plan: Plan, folder: Path, say: Say) -> Outcome:
         command=plan.command,
         settings=plan.settings,
         target={"folder": str(folder.parent)},
+        machine=before,
         figures=rows,
         uses=client_uses(measured.reports),
         ratios={"MB/s of each process": rows[0].mb_per_s / len(writers)},

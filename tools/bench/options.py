@@ -147,6 +147,30 @@ def inflight_option(text: str, default: int) -> Callable[[Command], Command]:
     )
 
 
+def rate_option(command: Command) -> Command:
+    """Add `--rate`."""
+    return click.option(
+        "--rate",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        show_default=True,
+        metavar="N",
+        help="Calls a second of each producer, however long each takes (as far as --inflight "
+        "lets it); 0: the next one as soon as one is acknowledged.",
+    )(command)
+
+
+def set_option(command: Command) -> Command:
+    """Add `--set`, as `chosen`."""
+    return click.option(
+        "--set",
+        "chosen",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting of the clients, such as entry_bytes_target=30000; may be given again.",
+    )(command)
+
+
 def wanted_of(given: dict[str, Any]) -> Wanted:
     """Take the options of `target_options` out of `given`.
 
@@ -185,7 +209,7 @@ def conclude(
     if plot is not None:
         # Not found out only after an hour.
         plot.open("w").close()
-    with Console(stderr=True).status("") as status:
+    with Console(stderr=True).status("", refresh_per_second=4) as status:
         outcome = run(measuring(status.update))
     if output == "json":
         click.echo(json.dumps(outcome.as_json(), indent=2))

@@ -16,6 +16,9 @@ SHOWN_COUNTERS = ("retransmits", "probes", "deferred", "expired", "unusable", "k
 """What the links of the clients counted that tells of trouble."""
 
 
+ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The result of one command.
@@ -24,6 +27,7 @@ class Outcome:
         command: Its name.
         settings: What was asked for, by the options' names.
         target: What was measured.
+        machine: Where.
         figures: One for each kind of work; what is told for a record, is for one of the first.
         uses: What the processes of each role used in the span.
         counters: What the links of all clients counted in the span.
@@ -34,6 +38,7 @@ class Outcome:
     command: str
     settings: Mapping[str, object]
     target: Mapping[str, object]
+    machine: Mapping[str, object]
     figures: tuple[Figures, ...]
     uses: tuple[RoleUse, ...] = ()
     counters: Mapping[str, int] | None = None
@@ -51,34 +56,24 @@ class Outcome:
 
     def as_json(self) -> dict[str, object]:
         """Return what `-o json` prints."""
-        first = self.figures[0]
         return {
             "command": self.command,
             "settings": dict(self.settings),
             "target": dict(self.target),
+            "machine": dict(self.machine),
             "interrupted": self.interrupted,
             "results": [figures_json(each) for each in self.figures],
-            "cpu": [
-                {
-                    "role": use.role,
-                    "processes": use.processes,
-                    "seconds": round(use.cpu_s, 3),
-                    "us_per_record": _us_per_record(use, first),
-                    "cores": _cores(use, first),
-                    "kernel_drops": use.drops,
-                }
-                for use in self.uses
-            ],
+            "cpu": [_use_json(use, self.figures[0]) for use in self.uses],
+            "cpu_all": _use_json(all_of(self.uses), self.figures[0]) if self.uses else None,
             "counters": None if self.counters is None else dict(self.counters),
             "ratios": dict(self.ratios or {}),
         }
 
     def show(self, console: Console) -> None:
         """Print it for a person."""
-        told = ", ".join(f"{name} {value}" for name, value in self.target.items())
-        console.print(f"{self.command}: {told}", soft_wrap=True, markup=False)
-        asked = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        console.print(asked, soft_wrap=True, markup=False)
+        for facts in (self.settings, self.target, self.machine):
+            told = ", ".join(f"{name} {value}" for name, value in facts.items() if value != {})
+            console.print(told, soft_wrap=True, markup=False)
         if self.interrupted:
             console.print(f"interrupted after {self.figures[0].seconds:.1f} s")
         console.print(figures_table(self.figures))
@@ -91,6 +86,28 @@ class Outcome:
             console.print(f"{name}: {value:.2f}", markup=False)
         for text, times in self.errors.items():
             console.print(f"ERROR ({times:,} times): {text}", markup=False, soft_wrap=True)
+
+
+def all_of(uses: Sequence[RoleUse]) -> RoleUse:
+    """Return what all roles used together."""
+    drops = [use.drops for use in uses if use.drops is not None]
+    return RoleUse(
+        ALL,
+        sum(use.processes for use in uses),
+        sum(use.cpu_s for use in uses),
+        sum(drops) if drops else None,
+    )
+
+
+def _use_json(use: RoleUse, figures: Figures) -> dict[str, object]:
+    return {
+        "role": use.role,
+        "processes": use.processes,
+        "seconds": round(use.cpu_s, 3),
+        "us_per_record": _us_per_record(use, figures),
+        "cores": _cores(use, figures),
+        "kernel_drops": use.drops,
+    }
 
 
 def _us_per_record(use: RoleUse, figures: Figures) -> float | None:
@@ -106,7 +123,7 @@ def _uses_table(uses: Sequence[RoleUse], figures: Figures) -> Table:
     table.add_column("CPU")
     for heading in ("processes", "us/record", "cores", "kernel drops"):
         table.add_column(heading, justify="right")
-    for use in uses:
+    for use in (*uses, *([all_of(uses)] if len(uses) > 1 else [])):
         cost = _us_per_record(use, figures)
         table.add_row(
             use.role,

@@ -12,7 +12,7 @@ from .histogram import Histogram
 from .outcome import Outcome
 from .report import count_text, duration_text
 
-WIDTH, PANEL, GAP, LEFT, RIGHT, TOP = 900, 260, 90, 90, 20, 70
+WIDTH, PANEL, GAP, LEFT, RIGHT, TOP = 900, 260, 90, 90, 20, 96
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
 PERCENTS = (1, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999)
 NAMED_PERCENTS = (0, 50, 90, 99, 99.9, 99.99)
@@ -144,7 +144,7 @@ def _frame(top: int, up: str, across: str) -> str:
         (
             f'<rect x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PANEL}" '
             'fill="none" stroke="#888"/>',
-            _text(LEFT, top - 6, up),
+            _text(LEFT, top - 10, up),
             _text(WIDTH - RIGHT, top + PANEL + 34, across, anchor="end"),
         )
     )

@@ -13,6 +13,7 @@ from corfu.tools.failure import CommandError, Status
 from .assignment import Assignment
 from .crew import Crew, Measured, Report
 from .figures import Figures, together
+from .machine import machine
 from .outcome import Outcome
 from .target import Target, look_at
 from .usage import RoleUse, by_role
@@ -77,6 +78,7 @@ async def measure(plan: Plan, target: Target, clients: Clients, say: Say) -> Out
     Raises:
         CommandError: A client failed, or no record was done without an error.
     """
+    before = machine()
     say("starting clients")
     async with Crew(clients) as crew:
         servers = await look_at(target.cluster)
@@ -89,6 +91,7 @@ async def measure(plan: Plan, target: Target, clients: Clients, say: Say) -> Out
         command=plan.command,
         settings=plan.settings,
         target=servers.shape,
+        machine=before,
         figures=rows_of(measured.reports),
         uses=(*client_uses(measured.reports), *by_role(measured.before, measured.after)),
         counters=_counters(measured),

@@ -5,6 +5,7 @@ Read from /proc, so only of processes on this machine, and only on Linux; elsewh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -161,14 +162,16 @@ def _owners(inodes: set[int]) -> dict[int, int]:
     names = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, int] = {}
     for folder in PROC.iterdir() if PROC.is_dir() else ():
-        if not folder.name.isdigit():
+        if not (folder.name.isdigit() and names):
             continue
         try:
-            links = [os.readlink(entry) for entry in os.scandir(folder / "fd")]
+            descriptors = os.listdir(folder / "fd")
         except OSError:
             # Another user's, or it has ended meanwhile.
             continue
-        for link in links:
-            if link in names:
-                found[names[link]] = int(folder.name)
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                link = os.readlink(folder / "fd" / descriptor)
+                if link in names:
+                    found[names[link]] = int(folder.name)
     return found
