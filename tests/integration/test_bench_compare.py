@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from corfu.tools.bench.compare import client_process
-from corfu.tools.bench.peers.base import READ_RECORDS, Job, PeerError, Setup, Work
+from corfu.tools.bench.peers.base import READ_RECORDS, Job, Measured, PeerError, Setup, Work
 from corfu.tools.bench.peers.contenders import CONTENDERS
 from corfu.types import SyncMode
 
@@ -21,6 +21,9 @@ from .running import DEADLINE_S, command, complaint, corfu, environment, wait_un
 
 REDIS_DEPTH = 250
 """Records of one pipeline: filling ends with a whole one."""
+
+MODES = (SyncMode.ALWAYS, pytest.param(SyncMode.OS, marks=pytest.mark.long))
+"""The other mode is a setting less, and `test_compare_with_nats` has it, too."""
 
 pytestmark = pytest.mark.processes
 
@@ -38,7 +41,7 @@ def job(peer: str, target: dict[str, object], work: Work | Literal["fill"]) -> J
         target=target,
         work=work,
         size=100,
-        seconds=0.5,
+        seconds=1.0,
         warm_s=0.1,
         inflight=None,
     )
@@ -57,6 +60,11 @@ def kafka() -> Iterator[str]:
     holder.flush(0)
 
 
+def under_way(measured: Measured) -> float:
+    """Return about how many records were outstanding."""
+    return measured.rate * measured.latency.percentile(50) / 1e9
+
+
 async def measures_all_works(peer: str, setup: Setup) -> str:
     """Run every work against a peer for a moment; return what it says of its durability."""
     async with CONTENDERS[peer].make(setup) as servers:
@@ -68,9 +76,9 @@ async def measures_all_works(peer: str, setup: Setup) -> str:
     wait_until_gone(pids)
     assert READ_RECORDS - REDIS_DEPTH <= filled.total <= READ_RECORDS + REDIS_DEPTH
     assert read.total >= read.records > 0
-    # Many outstanding wait longer for their turn, and more of them are acknowledged.
-    assert produced.rate > serial.rate > 0
-    assert produced.latency.percentile(50) > serial.latency.percentile(50) > 0
+    # Little's law, however busy the machine is: many under way, or one.
+    assert under_way(produced) > 20
+    assert 0 < under_way(serial) < 3
     assert produced.total >= produced.records
     assert produced.cpu_s > 0
     return durability
@@ -84,7 +92,7 @@ async def test_corfu_many_appends_whole_entries(tmp_path: Path) -> None:
     assert measured.records == 560 * measured.latency.count > 0
 
 
-@pytest.mark.parametrize("sync", SyncMode)
+@pytest.mark.parametrize("sync", MODES)
 async def test_nats_peer_is_measured_in_the_mode_that_it_names(
     tmp_path: Path, sync: SyncMode
 ) -> None:
@@ -97,7 +105,7 @@ async def test_nats_peer_is_measured_in_the_mode_that_it_names(
     assert len(_found(tmp_path, "nats-*/jetstream/*/streams/bench")) == 3
 
 
-@pytest.mark.parametrize("sync", SyncMode)
+@pytest.mark.parametrize("sync", MODES)
 async def test_redis_peer_is_measured_in_the_mode_that_it_names(
     tmp_path: Path, sync: SyncMode
 ) -> None:
@@ -148,7 +156,7 @@ def test_compare_with_nats_prints_ratios_and_leaves_nothing(tmp_path: Path) -> N
 
 def test_compare_that_is_interrupted_reports_the_rounds_so_far(tmp_path: Path) -> None:
     require("nats")
-    arguments = ("--with", "nats", "--work", "producer", "--rounds", "99", "--seconds", "0.2")
+    arguments = ("--with", "nats", "--work", "producer", "--rounds", "99", "--seconds", "1")
     process = subprocess.Popen(
         command("bench", "compare", *arguments, "--warmup", "0", "--data", str(tmp_path)),
         stdout=subprocess.PIPE,

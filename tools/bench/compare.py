@@ -76,6 +76,8 @@ async def compare(plan: Plan, findings: Findings, say: Callable[[str], None]) ->
             if name not in findings.failed:
                 say(f"round {number} of {plan.rounds}: {size:,} B, {name}")
                 await _turn(plan, number, size, CONTENDERS[name], findings)
+                if name in findings.failed:
+                    say(f"{name} failed: {findings.failed[name]}")
 
 
 async def _turn(

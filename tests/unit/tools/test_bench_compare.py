@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -238,7 +237,7 @@ class FailingServers(FakeServers):
 
 
 @pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
+def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Contenders that start and have no work to do, and one that fails at its start."""
     monkeypatch.setattr(FakeServers, "started", [])
     for name, servers in (
@@ -247,12 +246,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
         ("broken", "FailingServers"),
     ):
         monkeypatch.setitem(CONTENDERS, name, Contender(name, __name__, servers, "", "call", ()))
-    return ("idle", "broken")
 
 
-async def test_rounds_go_through_all_contenders_in_turn_and_leave_nothing(
-    fakes: Sequence[str], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("_fakes")
+async def test_rounds_go_through_all_contenders_in_turn_and_leave_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     plan = plan_of("idle", "other", rounds=2, folder=tmp_path)
     await compare(plan, Findings(), said.append)
@@ -262,11 +259,12 @@ async def test_rounds_go_through_all_contenders_in_turn_and_leave_nothing(
     assert _listed(tmp_path) == []
 
 
-async def test_contender_that_fails_is_told_of_and_takes_no_further_part(
-    fakes: Sequence[str], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("_fakes")
+async def test_contender_that_fails_is_told_of_and_takes_no_further_part(tmp_path: Path) -> None:
     findings = Findings()
-    await compare(plan_of(*fakes, rounds=2, folder=tmp_path), findings, lambda _text: None)
+    said: list[str] = []
+    await compare(plan_of("idle", "broken", rounds=2, folder=tmp_path), findings, said.append)
+    assert said[-2].startswith("broken failed: fake-1 exited with status 1")
     assert [name.split("-")[2] for name in FakeServers.started] == ["idle", "broken", "idle"]
     (kept,) = _listed(tmp_path)
     assert findings.failed == {"broken": f"fake-1 exited with status 1: no room (logs: {kept})"}
