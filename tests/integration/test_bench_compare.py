@@ -23,7 +23,7 @@ REDIS_DEPTH = 250
 """Records of one pipeline: filling ends with a whole one."""
 
 MODES = (SyncMode.ALWAYS, pytest.param(SyncMode.OS, marks=pytest.mark.long))
-"""The other mode is a setting less, and `test_compare_with_nats` has it, too."""
+"""The other mode is a setting less."""
 
 pytestmark = pytest.mark.processes
 
