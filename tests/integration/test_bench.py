@@ -288,13 +288,6 @@ def _command_lines() -> str:
     return "\n".join(lines)
 
 
-def test_read_of_an_empty_log_is_one_line_and_status_1(folder: Path, tmp_path: Path) -> None:
-    with dev(tmp_path / "data", *shape_options(free_base_port(3), *SHAPE)) as empty:
-        result = _bench(folder, "read", "--cluster", empty.cluster, *SHORT)
-    assert result.returncode == 1
-    assert "nothing to read" in complaint(result)
-
-
 def test_nobody_at_the_cluster_is_one_line_and_status_3(folder: Path) -> None:
     result = _bench(folder, "tokens", "--cluster", "127.0.0.1:9", "--seconds", "0.5")
     assert result.returncode == 3
