@@ -39,7 +39,6 @@ from corfu.messages import (
 from corfu.ports import UnansweredError
 from corfu.types import JUNK_ID, Digest, Epoch, Offset, State, Token
 
-
 _SLOW_LOOK = 4.0
 _SLOW_BUDGET = 8.0
 """How many usual writes to wait for an answer, before the layout is asked for and in all."""
