@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from corfu.client.connecting import connect
     from corfu.client.settings import ClientSettings
+    from corfu.compression import Compression
     from corfu.embedded.opening import local
     from corfu.errors import (
         AppendError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         JunkError,
         LogStateError,
         LostError,
+        MissingCodecError,
         NotAppendedError,
         TrimmedError,
         UnavailableError,
@@ -37,6 +39,7 @@ __all__ = [
     "AppendError",
     "AppendUnknownError",
     "ClientSettings",
+    "Compression",
     "ConflictError",
     "CorfuError",
     "CorruptionError",
@@ -45,6 +48,7 @@ __all__ = [
     "Log",
     "LogStateError",
     "LostError",
+    "MissingCodecError",
     "NotAppendedError",
     "Place",
     "Position",
@@ -61,6 +65,7 @@ __all__ = [
 _HOMES = {
     "connect": "corfu.client.connecting",
     "ClientSettings": "corfu.client.settings",
+    "Compression": "corfu.compression",
     "local": "corfu.embedded.opening",
     "AppendError": "corfu.errors",
     "AppendUnknownError": "corfu.errors",
@@ -70,6 +75,7 @@ _HOMES = {
     "JunkError": "corfu.errors",
     "LogStateError": "corfu.errors",
     "LostError": "corfu.errors",
+    "MissingCodecError": "corfu.errors",
     "NotAppendedError": "corfu.errors",
     "TrimmedError": "corfu.errors",
     "UnavailableError": "corfu.errors",

@@ -21,6 +21,7 @@ from corfu.errors import (
     AppendError,
     JunkError,
     LostError,
+    MissingCodecError,
     TrimmedError,
     UnwrittenError,
     UsageError,
@@ -102,6 +103,7 @@ class Log(abc.ABC):
             JunkError: The offset was filled.
             TrimmedError: The offset was trimmed.
             LostError: No sound copy of it is left.
+            MissingCodecError: It is compressed, and a library or dictionary for that is missing.
         """
         offset = offset_of(place)
         value = await self._read_value(offset, self._deadline(timeout))
@@ -134,6 +136,8 @@ class Log(abc.ABC):
             TrimmedError: A record of the range was trimmed before it was read (what EARLIEST
                 never saw does not count).
             LostError: No sound copy of an offset is left, and `on_lost` is "raise".
+            MissingCodecError: An entry is compressed, and a library or dictionary for that is
+                missing.
         """
         return _one_by_one(self.scan_batches(start, end, on_lost=on_lost, timeout=timeout))
 
@@ -325,7 +329,7 @@ class Log(abc.ABC):
                         may_skip_trimmed = False
                         skip = first.index if first and first.offset == value.offset else 0
                         batch += _records_of(value, skip, None)
-                except (TrimmedError, LostError):
+                except (TrimmedError, LostError, MissingCodecError):
                     # What comes before the bad offset is good, and comes first.
                     if batch:
                         yield tuple(batch)
@@ -336,7 +340,8 @@ class Log(abc.ABC):
     def _require_data(self, value: Value) -> None:
         match value.state:
             case State.DATA:
-                return
+                if (missing := value.missing) is not None:
+                    raise MissingCodecError(value.offset, missing.library, missing.dictionary)
             case State.JUNK:
                 raise JunkError(value.offset)
             case State.TRIMMED:

@@ -14,16 +14,18 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar, overload
 
 import corfu.client.connecting
 import corfu.embedded.opening
 from corfu.client.settings import ClientSettings
+from corfu.compression import CodecName, Compression
 from corfu.config import LinkSettings
 from corfu.errors import UsageError
 from corfu.log import EARLIEST, LATEST, Edge, Log, OnLost, Place
+from corfu.runtime.dictionaries import Dictionary
 from corfu.types import Offset, Position, Record, State
 
 T = TypeVar("T")
@@ -219,19 +221,35 @@ def connect(
     *,
     ordered: bool = False,
     timeout: float | None = None,
+    compression: CodecName | Compression | None = None,
+    dictionary: Dictionary | Sequence[Dictionary] | None = None,
     settings: ClientSettings | None = None,
     link: LinkSettings | None = None,
 ) -> SyncLog:
     """Open the log of a running cluster; see `corfu.connect`."""
     opening = corfu.client.connecting.connect(
-        cluster, ordered=ordered, timeout=timeout, settings=settings, link=link
+        cluster,
+        ordered=ordered,
+        timeout=timeout,
+        compression=compression,
+        dictionary=dictionary,
+        settings=settings,
+        link=link,
     )
     return SyncLog(lambda: opening)
 
 
-def local(path: str | os.PathLike[str], *, file_bytes: int = 32 << 20) -> SyncLog:
+def local(
+    path: str | os.PathLike[str],
+    *,
+    file_bytes: int = 32 << 20,
+    compression: CodecName | Compression | None = None,
+    dictionary: Dictionary | Sequence[Dictionary] | None = None,
+) -> SyncLog:
     """Open the embedded log in a folder; see `corfu.local`."""
-    opening = corfu.embedded.opening.local(path, file_bytes=file_bytes)
+    opening = corfu.embedded.opening.local(
+        path, file_bytes=file_bytes, compression=compression, dictionary=dictionary
+    )
     return SyncLog(lambda: opening)
 
 

@@ -16,8 +16,7 @@ import xxhash
 from corfu.client.cluster import Cluster
 from corfu.client.settle import Trouble, ask_fill, describe, without_chain
 from corfu.client.span import Span
-from corfu.client.values import Value
-from corfu.entry import decode_entry
+from corfu.client.values import Value, data_value
 from corfu.errors import ConflictError, WireError
 from corfu.messages import Copy, Entries, Entry, Fill, Filled, Message, NotWritten, Read
 from corfu.ports import UnansweredError
@@ -27,6 +26,12 @@ _FILLS_AT_ONCE = 32
 
 _OFFSETS_MAX = 4096
 """Offsets of a chain in one Read: bounds what is booked for holes."""
+
+_EXPANDED_BYTES_MAX = 8 << 20
+"""What the entries of one answer may expand to: those behind are asked for again.
+
+Compressed, thousands of the largest entries fit one answer; all at once they would fill memory.
+"""
 
 Spawn = Callable[[Coroutine[object, object, None]], object]
 
@@ -64,6 +69,7 @@ class ChainReader:
         self._cluster = cluster
         self._endpoint = cluster.endpoint
         self._settings = cluster.settings
+        self._codec = cluster.codec
         self._spawn = spawn
 
     async def read(
@@ -96,13 +102,16 @@ class ChainReader:
             raise Retry(describe(reply, span.tail_unit.id))
         if reply.offset != start or not start < reply.end <= end:
             raise Retry(f"unit {span.tail_unit.id} answered about another range")
+        end = reply.end
         for entry in reply.entries:
-            if start <= entry.offset < reply.end:
+            if start <= entry.offset < end:
                 self._take(found, entry)
+                if found.size > _EXPANDED_BYTES_MAX:
+                    end = Offset(entry.offset + 1)
         self._cluster.trim_mark = max(self._cluster.trim_mark, reply.trim_mark)
-        for offset in map(Offset, span.offsets(start, min(reply.end, reply.trim_mark))):
+        for offset in map(Offset, span.offsets(start, min(end, reply.trim_mark))):
             found.values.setdefault(offset, Value(offset, State.TRIMMED))
-        return found, reply.end
+        return found, end
 
     async def complete(
         self, span: Span, found: Found, holes: list[Offset], wait: HoleWait
@@ -199,7 +208,7 @@ class ChainReader:
                     continue
                 for entry in reply.entries:
                     if _is_copy_of(entry, damaged):
-                        return _decode(entry)
+                        return self._decode(entry)
         # In doubt, or no other copy is to be had: nothing may be returned before the repair.
         raise Retry(f"offset {damaged.offset} is damaged at unit {span.tail_unit.id}")
 
@@ -219,8 +228,8 @@ class ChainReader:
                 self._cluster.saw(entry.offset)
                 if xxhash.xxh3_64_intdigest(entry.entry) != entry.digest:
                     raise Retry(f"offset {entry.offset} came with a wrong digest")
-                found.values[entry.offset] = _decode(entry)
-                found.size += len(entry.entry)
+                value = found.values[entry.offset] = self._decode(entry)
+                found.size += value.size
             case State.JUNK | State.TRIMMED | State.LOST:
                 self._cluster.saw(entry.offset)
                 found.values[entry.offset] = Value(entry.offset, entry.state)
@@ -228,6 +237,15 @@ class ChainReader:
                 found.damaged.append(entry)
             case State.EMPTY:
                 pass
+
+    def _decode(self, entry: Entry) -> Value:
+        try:
+            return data_value(entry.offset, entry.entry, self._codec)
+        except WireError as error:
+            # Its digest is right: it was appended like this, by something that is no client of
+            # this format. No other copy will read better.
+            text = f"offset {entry.offset} holds an unreadable entry: {error}"
+            raise ConflictError(text) from error
 
 
 def _is_copy_of(entry: Entry, damaged: Entry) -> bool:
@@ -237,13 +255,3 @@ def _is_copy_of(entry: Entry, damaged: Entry) -> bool:
         and entry.entry_id == damaged.entry_id
         and xxhash.xxh3_64_intdigest(entry.entry) == damaged.digest
     )
-
-
-def _decode(entry: Entry) -> Value:
-    try:
-        body = decode_entry(entry.entry)
-    except WireError as error:
-        # Its digest is right: it was appended like this, by something that is no client of this
-        # format. No other copy will read better.
-        raise ConflictError(f"offset {entry.offset} holds an unreadable entry: {error}") from error
-    return Value(entry.offset, State.DATA, body.records, len(entry.entry))

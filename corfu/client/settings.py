@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from corfu.compression import Compression
 from corfu.config import ENTRY_BYTES_MAX
 
 
@@ -31,7 +32,13 @@ class ClientSettings:
     """
 
     entry_bytes_target: int = 60_000
-    """An entry is closed at this size: it leaves in one burst (`BURST_BYTES_MAX`)."""
+    """An entry is closed at this size: it leaves in one burst (`BURST_BYTES_MAX`).
+
+    Counted before compression.
+    """
+
+    compression: Compression = field(default_factory=Compression)
+    """Whether entries are compressed, and the dictionaries to read with."""
 
     entries_in_flight_max: int = 64
     bytes_in_flight_max: int = 8 << 20

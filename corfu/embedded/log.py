@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from corfu.client.packing import Call, Queue
-from corfu.client.values import Value
+from corfu.client.values import Value, data_value
+from corfu.compression import Compression, EntryCodec
 from corfu.embedded.store import LocalStore
-from corfu.entry import ENTRY_HEAD_BYTES, decode_entry, encode_entry
+from corfu.entry import ENTRY_HEAD_BYTES
 from corfu.errors import (
     AppendUnknownError,
     ConflictError,
@@ -49,6 +50,7 @@ class LocalLog(Log):
         pid: Callable[[], int],
         wall_us: Callable[[], int],
         on_close: Callable[[], None],
+        codec: EntryCodec | None = None,
     ) -> None:
         """Serve a store; made by `corfu.local`.
 
@@ -59,7 +61,9 @@ class LocalLog(Log):
             pid: The id of the process that runs this.
             wall_us: Microseconds since 1970.
             on_close: Called when all is done: frees the folder.
+            codec: Packs and unpacks entries; None: without compressing.
         """
+        self._codec = codec or EntryCodec(Compression())
         self._store = store
         self._worker = worker
         self._loop = loop
@@ -311,7 +315,7 @@ class LocalLog(Log):
             if first is None or ENTRY_HEAD_BYTES + first > room:
                 break
             calls = self._queue.take(min(_ENTRY_BYTES_TARGET, room))
-            entry = encode_entry(
+            entry = self._codec.encode(
                 [record for call in calls for record in call.records], self._wall_us()
             )
             self._batch.append((self._store.append(entry), calls))
@@ -366,14 +370,12 @@ class LocalLog(Log):
             at = place.position - first.position
             try:
                 body = journal.parse(place, data[at : at + place.length]).body
-                records = decode_entry(body).records
+                values.append(data_value(offset, body, self._codec))
             except DamagedRecordError:
                 # Found damaged: there is no other copy. It is lost, never junk or unwritten.
                 values.append(Value(offset, State.LOST))
             except WireError as error:
                 raise ConflictError(f"offset {offset} holds an unreadable entry") from error
-            else:
-                values.append(Value(offset, State.DATA, records, len(body)))
         return values
 
     async def _fetch(self, name: str, position: int, length: int) -> bytes:
