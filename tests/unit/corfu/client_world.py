@@ -15,7 +15,8 @@ import xxhash
 
 from corfu.client.log import LogClient
 from corfu.client.settings import ClientSettings
-from corfu.entry import decode_entry, encode_entry
+from corfu.compression import Compression, EntryCodec
+from corfu.entry import EntryBody, encode_entry
 from corfu.layout import Layout, Leader, Replica, Segment, Unit
 from corfu.messages import (
     AlreadyWritten,
@@ -64,6 +65,7 @@ from corfu.types import (
 
 T = TypeVar("T")
 
+CODEC = EntryCodec(Compression())
 TRIP_S = 0.001
 CLIENT = Incarnation(b"client".ljust(16, b"\0"))
 REPLICAS = tuple(Address("127.0.0.1", 9700 + number) for number in range(3))
@@ -313,7 +315,8 @@ def filled_cluster(count: int) -> FakeCluster:
 def records_written(cluster: FakeCluster) -> list[tuple[bytes, ...]]:
     """The entries that stand in the log, in its order."""
     entries = [cluster.held[offset] for offset in sorted(cluster.held)]
-    return [decode_entry(e.entry).records for e in entries if e.state is State.DATA]
+    bodies = [CODEC.decode(e.entry) for e in entries if e.state is State.DATA]
+    return [body.records for body in bodies if isinstance(body, EntryBody)]
 
 
 def run(
