@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import BinaryIO, NoReturn
 
 import click
@@ -18,6 +18,7 @@ from corfu.log import OnLost
 from corfu.types import OFFSET_MAX, Offset, Position
 
 from .appending import Totals, append_lines
+from .compressing import compression_of_options, compression_options, dictionary_option
 from .connection import cluster_option, output_option, run, timeout_option
 from .failure import CommandError, Status
 
@@ -91,18 +92,30 @@ Examples:
   corfu append access.log
   tail -f access.log | corfu append
   echo hello | corfu append -o json
+  corfu append --compression zstd access.log
 
 Lines become records without their line end, in their order, each exactly once. If the command
 fails, it says on stderr how many are certainly in the log.
 """
 )
 @click.argument("file", type=InputFile("rb"), default="-")
+@compression_options
+@dictionary_option
 @cluster_option
 @timeout_option
 @output_option
-def append(file: BinaryIO, cluster: str, timeout: float, output: str) -> None:
+def append(
+    file: BinaryIO,
+    compression: str,
+    level: int | None,
+    dictionaries: tuple[bytes, ...],
+    cluster: str,
+    timeout: float,
+    output: str,
+) -> None:
     """Append each line of FILE (or of the standard input) as a record."""
-    totals = run(append_lines(cluster, file, timeout))
+    chosen = compression_of_options(compression, level, dictionaries)
+    totals = run(append_lines(cluster, file, timeout, chosen))
     click.echo(json.dumps(totals.as_json()) if output == "json" else _sentence(totals))
 
 
@@ -132,6 +145,7 @@ Places are offsets (17) or positions (17.3); --to is exclusive. Records are prin
 @click.option("-n", "count", type=click.IntRange(0), metavar="N", help="At most N records.")
 @click.option("--follow", is_flag=True, help="Go on with new records as they come.")
 @click.option("--skip-lost", is_flag=True, help="Step over lost offsets instead of failing.")
+@dictionary_option
 @cluster_option
 @timeout_option
 def read(
@@ -140,6 +154,7 @@ def read(
     count: int | None,
     follow: bool,
     skip_lost: bool,
+    dictionaries: tuple[bytes, ...],
     cluster: str,
     timeout: float,
 ) -> None:
@@ -147,20 +162,20 @@ def read(
     if follow and end is not None:
         raise click.UsageError("--follow has no end: leave out --to")
     on_lost: OnLost = "skip" if skip_lost else "raise"
-    run(_read(cluster, start, end, count, follow=follow, on_lost=on_lost, timeout_s=timeout))
+    opening = corfu.connect(cluster, timeout=timeout, dictionary=dictionaries)
+    run(_read(opening, start, end, count, follow=follow, on_lost=on_lost))
 
 
 async def _read(
-    cluster: str,
+    opening: AbstractAsyncContextManager[corfu.Log],
     start: Place | None,
     end: Place | None,
     count: int | None,
     *,
     follow: bool,
     on_lost: OnLost,
-    timeout_s: float,
 ) -> None:
-    async with corfu.connect(cluster, timeout=timeout_s) as log:
+    async with opening as log:
         place = corfu.EARLIEST if start is None else start
         if follow:
             batches = log.follow_batches(place, on_lost=on_lost)
