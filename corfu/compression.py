@@ -37,8 +37,9 @@ DICTIONARY_BYTES_MAX = 1 << 20
 
 LEVELS_MAX = {"zstd": 22, "lz4": 12}
 
-_ZSTD_LEVEL = 3
-"""zstd's own default."""
+ZSTD_LEVEL = 1
+"""The default. Level 3, zstd's own, takes a third longer, and packs JSON and text to within 5 % of
+the same size, for better or worse."""
 
 _BYTES_MIN = 256
 _BYTES_MIN_DICTIONARY = 64
@@ -60,7 +61,7 @@ class Compression:
     """None: entries stand as they are."""
 
     level: int | None = None
-    """zstd: 1 to 22, default 3. lz4: 1 to 12 for its slow mode; default: the fast one."""
+    """zstd: 1 to 22, default 1. lz4: 1 to 12 for its slow mode; default: the fast one."""
 
     bytes_min: int | None = None
     """Shorter entries stay as they are. Default: 256 bytes, 64 with a dictionary."""
@@ -191,7 +192,7 @@ class _Packer:
         zstandard = _required(CODEC_ZSTD)
         self._codec = CODEC_ZSTD
         loaded = None
-        level = compression.level or _ZSTD_LEVEL
+        level = compression.level or ZSTD_LEVEL
         if with_dictionary:
             self._codec = CODEC_ZSTD_DICTIONARY
             self._dictionary = dictionary_id(compression.dictionaries[0])
@@ -232,7 +233,7 @@ def _loaded(zstandard: Any, dictionary: bytes) -> Any:
     try:
         loaded = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_FULLDICT)
         # Else a wrong file would be found out by the first entry, or never.
-        loaded.precompute_compress(level=_ZSTD_LEVEL)
+        loaded.precompute_compress(level=ZSTD_LEVEL)
     except zstandard.ZstdError as error:
         raise UsageError(
             f"a dictionary of {len(dictionary):,} bytes is no trained zstd dictionary"

@@ -160,5 +160,6 @@ def plain_bytes(data: bytes) -> int:
     """Return how long a sound entry is as a plain one: what its records take in memory, about."""
     if data[1] == CODEC_NONE:
         return len(data)
-    packed = decode_compressed(data)
-    return len(packed.plain_head) + packed.expanded_bytes
+    at = ENTRY_HEAD_BYTES + int.from_bytes(data[4:6], "big")
+    (expanded,) = _EXPANDED.unpack_from(data, at)
+    return at + int(expanded)

@@ -47,7 +47,7 @@ def compression_options(command: Command) -> Command:
         "--level",
         type=click.IntRange(1, max(LEVELS_MAX.values())),
         metavar="N",
-        help="How hard: zstd 1 to 22, lz4 1 to 12.  [default: 3 of zstd, lz4's fast mode]",
+        help="How hard: zstd 1 to 22, lz4 1 to 12.  [default: 1 of zstd, lz4's fast mode]",
     )
     return codec(level(command))
 

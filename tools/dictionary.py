@@ -15,6 +15,7 @@ import corfu
 from corfu.compression import (
     DICTIONARY_BYTES_MAX,
     LEVELS_MAX,
+    ZSTD_LEVEL,
     Compression,
     EntryCodec,
     compression_of,
@@ -107,7 +108,7 @@ there may be entries that need it.
 @click.option(
     "--level",
     type=click.IntRange(1, LEVELS_MAX["zstd"]),
-    default=3,
+    default=ZSTD_LEVEL,
     show_default=True,
     metavar="N",
     help="zstd's level, of training and trying.",
