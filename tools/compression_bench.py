@@ -1,31 +1,37 @@
 """What compressing costs and gains, measured on records like those of a web site's click stream.
 
     python -m corfu.tools.compression_bench [--rounds N]
+    corfu dev -- python -m corfu.tools.compression_bench --append
 
-No cluster, no network: packing and unpacking alone, as a client does them, in CPU time of this
-process. All ways are measured in turn, several rounds, and the median counts, so that other work
-on the machine falls on all alike.
+Packing and unpacking alone, as a client does them, in CPU time of this process; with `--append`
+how many records a cluster takes from one client. All ways are measured in turn, several rounds,
+and medians count, so that other work on the machine falls on all alike.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import click
 
-from corfu.compression import ZSTD_LEVEL, Compression, EntryCodec
+import corfu
+from corfu.compression import ZSTD_LEVEL, CodecName, Compression, EntryCodec
 from corfu.entry import encode_entry
 
+from .connection import run
 from .dictionary_training import entries_of, train
 from .tables import plain_table, table_console
 
 _SEED = 5
 _ENTRY_BYTES = 60_000
+_CALLS_AT_ONCE = 24
 _TRAINED_ON = 10_000
 _DICTIONARY_BYTES = 16 << 10
 _AGENTS = (
@@ -124,11 +130,49 @@ def measure(
     }
 
 
+async def _append_s(cluster: str, calls: Sequence[list[bytes]], codec: CodecName | None) -> float:
+    async with corfu.connect(cluster, compression=codec) as log:
+        begun = time.monotonic()
+        for at in range(0, len(calls), _CALLS_AT_ONCE):
+            await asyncio.gather(
+                *(log.append_many(call) for call in calls[at : at + _CALLS_AT_ONCE])
+            )
+        return time.monotonic() - begun
+
+
+async def _append(cluster: str, records: int, rounds: int) -> None:
+    rng = random.Random(_SEED)  # noqa: S311 - the same events each time
+    calls = entries_of([small_event(rng, number) for number in range(records)], _ENTRY_BYTES)
+    codecs: tuple[CodecName | None, ...] = (None, *get_args(CodecName))
+    taken: dict[CodecName | None, list[float]] = {codec: [] for codec in codecs}
+    for _ in range(rounds):
+        for codec in codecs:
+            taken[codec].append(await _append_s(cluster, calls, codec))
+    table = plain_table("codec", "records/s", "of none", "in half of the rounds")
+    for codec, times in taken.items():
+        ratios = sorted(none / own for none, own in zip(taken[None], times, strict=True))
+        low, high = ratios[rounds // 4], ratios[-1 - rounds // 4]
+        table.add_row(
+            codec or "none",
+            f"{records / statistics.median(times):,.0f}",
+            f"{statistics.median(ratios):.2f}",
+            f"{low:.2f} to {high:.2f}",
+        )
+    table_console().print(table)
+
+
 @click.command()
+@click.option("--append", is_flag=True, help="Append to the cluster of CORFU_CLUSTER.")
+@click.option("--cluster", envvar="CORFU_CLUSTER", metavar="HOST:PORT,...")
 @click.option("--records", type=click.IntRange(50), default=2000, show_default=True, metavar="N")
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, metavar="N")
-def main(records: int, rounds: int) -> None:
+def main(append: bool, cluster: str | None, records: int, rounds: int) -> None:
     """Print what each way to compress costs and gains, per record."""
+    if append:
+        if cluster is None:
+            raise click.UsageError("--append needs --cluster or CORFU_CLUSTER")
+        run(_append(cluster, 20 * records, rounds))
+        return
     table = plain_table(
         "records", "entries of", "codec", "bytes", "ratio", "pack us", "unpack us", "of both"
     )
