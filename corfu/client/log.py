@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 from corfu.client.append import Appender
 from corfu.client.cluster import Cluster, Endpoint
 from corfu.client.follow import follow
+from corfu.client.packing import Submitted
 from corfu.client.read import Reader
 from corfu.client.settings import ClientSettings
 from corfu.client.settle import Trouble, ask_fill
@@ -149,6 +150,12 @@ class LogClient(Log):
     @property
     def _trim_mark(self) -> Offset:
         return self._cluster.trim_mark
+
+    def _submit(self, record: bytes, patience_s: float) -> Submitted:
+        return self._appender.submit(record, patience_s)
+
+    async def _drain(self) -> None:
+        await self._appender.drain()
 
     async def _append_entry(
         self, records: tuple[bytes, ...], deadline: float
