@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from corfu.batch import Batch
     from corfu.client.connecting import connect
     from corfu.client.settings import ClientSettings
     from corfu.embedded.opening import local
@@ -36,6 +37,7 @@ __all__ = [
     "LATEST",
     "AppendError",
     "AppendUnknownError",
+    "Batch",
     "ClientSettings",
     "ConflictError",
     "CorfuError",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Batch": "corfu.batch",
     "connect": "corfu.client.connecting",
     "ClientSettings": "corfu.client.settings",
     "local": "corfu.embedded.opening",

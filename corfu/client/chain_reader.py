@@ -98,7 +98,10 @@ class ChainReader:
             raise Retry(f"unit {span.tail_unit.id} answered about another range")
         for entry in reply.entries:
             if start <= entry.offset < reply.end:
-                self._take(found, entry)
+                _take(found, entry)
+        if found.values:
+            # Whatever it holds was granted.
+            self._cluster.saw(max(found.values))
         self._cluster.trim_mark = max(self._cluster.trim_mark, reply.trim_mark)
         for offset in map(Offset, span.offsets(start, min(reply.end, reply.trim_mark))):
             found.values.setdefault(offset, Value(offset, State.TRIMMED))
@@ -213,21 +216,20 @@ class ChainReader:
         except UnansweredError:
             raise Retry(f"the unit at {to} did not answer") from None
 
-    def _take(self, found: Found, entry: Entry) -> None:
-        match entry.state:
-            case State.DATA:
-                self._cluster.saw(entry.offset)
-                if xxhash.xxh3_64_intdigest(entry.entry) != entry.digest:
-                    raise Retry(f"offset {entry.offset} came with a wrong digest")
-                found.values[entry.offset] = _decode(entry)
-                found.size += len(entry.entry)
-            case State.JUNK | State.TRIMMED | State.LOST:
-                self._cluster.saw(entry.offset)
-                found.values[entry.offset] = Value(entry.offset, entry.state)
-            case State.DAMAGED:
-                found.damaged.append(entry)
-            case State.EMPTY:
-                pass
+
+def _take(found: Found, entry: Entry) -> None:
+    match entry.state:
+        case State.DATA:
+            if xxhash.xxh3_64_intdigest(entry.entry) != entry.digest:
+                raise Retry(f"offset {entry.offset} came with a wrong digest")
+            found.values[entry.offset] = _decode(entry)
+            found.size += len(entry.entry)
+        case State.JUNK | State.TRIMMED | State.LOST:
+            found.values[entry.offset] = Value(entry.offset, entry.state)
+        case State.DAMAGED:
+            found.damaged.append(entry)
+        case State.EMPTY:
+            pass
 
 
 def _is_copy_of(entry: Entry, damaged: Entry) -> bool:
@@ -246,4 +248,4 @@ def _decode(entry: Entry) -> Value:
         # Its digest is right: it was appended like this, by something that is no client of this
         # format. No other copy will read better.
         raise ConflictError(f"offset {entry.offset} holds an unreadable entry: {error}") from error
-    return Value(entry.offset, State.DATA, body.records, len(entry.entry))
+    return Value(entry.offset, State.DATA, body.records, len(entry.entry), body.timestamp_us)

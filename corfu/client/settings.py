@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from corfu.config import ENTRY_BYTES_MAX
+from corfu.config import BURST_BYTES_MAX, ENTRY_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +58,17 @@ class ClientSettings:
     gap_grace_s: float = 0.01
     """How long a follower lets an overtaken entry catch up before it asks the head for it."""
 
-    read_bytes: int = 60_000
-    """Bytes of entries asked for in one Read: the answer leaves in one burst."""
+    read_bytes: int = BURST_BYTES_MAX - 136
+    """Bytes of entries asked for in one Read: the answer, with what stands around them, leaves in
+    one burst."""
 
     window_bytes: int = 1 << 20
-    windows_ahead: int = 3
-    """A scan reads this many windows of `window_bytes` ahead of what it has yielded."""
+    """Most bytes of entries that a scan asks of all chains together for one window, and about
+    what it yields at once."""
+
+    ahead_bytes: int = 2 << 20
+    """A scan reads so many bytes ahead of what it has yielded. The answers come unasked for one by
+    one, so the socket's receive buffer must take them: `connect` lowers this to what it does."""
 
     follow_wait_s: float = 1.0
     """How long a follower's Read stays parked at a tail unit."""
@@ -81,5 +86,5 @@ class ClientSettings:
             raise ValueError(f"read_bytes must be in [1, {ENTRY_BYTES_MAX}]")
         if not 0 < self.backoff_s_min <= self.backoff_s_max:
             raise ValueError("backoff_s_min must be above 0 and at most backoff_s_max")
-        if self.timeout_s <= 0 or self.entries_in_flight_max < 1 or self.windows_ahead < 1:
-            raise ValueError("timeout_s, entries_in_flight_max and windows_ahead: above 0")
+        if self.timeout_s <= 0 or self.entries_in_flight_max < 1 or self.ahead_bytes < 1:
+            raise ValueError("timeout_s, entries_in_flight_max and ahead_bytes: above 0")

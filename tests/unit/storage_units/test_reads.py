@@ -113,7 +113,7 @@ def test_cold_value_that_fails_its_digest_is_damaged_never_empty() -> None:
     bench.disk.flip(fetch.name, fetch.position + 100, 1)
     (send,) = bench.run([fetch])
     assert isinstance(send.message, Entries)
-    damaged = replace(value(message), state=State.DAMAGED, entry=b"")
+    damaged = value(message)._replace(state=State.DAMAGED, entry=b"")
     assert send.message.entries == (damaged,)
     # The only unit is the head, too: a new epoch should settle it.
     probed = bench.reply(bench.probe_message(), LEADER)
