@@ -14,6 +14,10 @@ _LISTED_BYTES = 64
 _SIZE_FIRST = 60_000
 """An entry is believed to be so large before one was seen: a first window must not be too much."""
 
+_REPLY_FIRST = 60_000
+"""Bytes of each chain in the first window; each one after it takes twice as many, up to what one
+Read may ask for. So the first records come soon."""
+
 _NEW_SHARE = 0.25
 """How much a new window counts against all that came before, in the mean size of an entry."""
 
@@ -28,7 +32,7 @@ _WINDOWS_MAX = 256
 class Pace:
     """Sizes the windows of one scan and says whether one more may be asked for.
 
-    A window takes what fills one reply of each chain, by the mean size of the entries seen. So
+    A window takes what one Read of each chain may bring, by the mean size of the entries seen. So
     one trip brings all of it, and there is little that could come too early.
     """
 
@@ -36,6 +40,7 @@ class Pace:
         self._settings = settings
         self._size = float(_SIZE_FIRST)
         self._known = False
+        self._reply = _REPLY_FIRST
         self._offsets = 0
         self._windows = 0
         self._full = False
@@ -56,7 +61,7 @@ class Pace:
     def window_offsets(self, chains: int) -> int:
         """Return how many offsets the next window has, over so many chains."""
         settings = self._settings
-        reply = min(settings.read_bytes, settings.window_bytes // chains)
+        reply = min(settings.read_bytes, settings.window_bytes // chains, self._reply)
         each = int(reply / (self._size + _LISTED_BYTES))
         return chains * max(1, min(each, HELD_MAX))
 
@@ -64,6 +69,7 @@ class Pace:
         """Note that a window of so many offsets was asked for."""
         self._offsets += offsets
         self._windows += 1
+        self._reply *= 2
 
     def arrived(self, offsets: int, values: Sequence[Value]) -> None:
         """Note that so many offsets of the first window are there, with these values."""

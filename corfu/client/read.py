@@ -12,6 +12,7 @@ from corfu.client.cluster import Backoff, Cluster
 from corfu.client.pace import Pace
 from corfu.client.span import Span, spans_of
 from corfu.client.values import Value
+from corfu.config import PART_BYTES_MAX
 from corfu.errors import UnavailableError, UnwrittenError
 from corfu.layout import Layout, Segment
 from corfu.types import Offset
@@ -195,7 +196,7 @@ class Reader:
             return None, Found()
         span = self._spans_of(layout, segment)[offset % len(segment.chains)]
         end = Offset(offset + 1)
-        found, _ = await self.chains.read(span, offset, end, bytes_max=self._settings.read_bytes)
+        found, _ = await self.chains.read(span, offset, end, bytes_max=1)
         return span, found
 
     async def _read_span(
@@ -210,6 +211,8 @@ class Reader:
         """Put what the chain holds in `[start, end)` into `values`; return how far it got."""
         at = span.first_from(start)
         size = 0
+        # What an earlier try has found beyond a gap need not come again.
+        beyond = tuple(sorted(o for o in values if o % span.stride == span.index))
         while at < end:
             if at in values:
                 size += values[at].size
@@ -218,13 +221,19 @@ class Reader:
             if size >= share:
                 return at
             budget = min(self._settings.read_bytes, share - size)
-            found, reached = await self.chains.read(span, at, end, bytes_max=budget)
-            if found.damaged or len(found.values) < len(span.offsets(at, reached)):
+            stop = next((known for known in beyond if known > at), end)
+            found, reached = await self.chains.read(span, at, stop, bytes_max=budget)
+            values.update(found.values)
+            if found.damaged or len(found.values) != len(span.offsets(at, reached)):
                 holes = found.holes(span.offsets(at, reached))
                 again = await self.chains.complete(span, found, holes, wait)
                 for run_start, run_end in span.runs(again):
                     await self._read_again(span, run_start, run_end, found)
-            values.update(found.values)
+                values.update(found.values)
+            if reached == at:
+                # What came beyond is kept; the rest is asked for again, after a look around.
+                raise Retry(f"what unit {span.tail_unit.id} says of {at} was lost on the way")
+            beyond = found.beyond or beyond
             size += found.size
             at = span.first_from(reached)
         return end
@@ -233,9 +242,8 @@ class Reader:
         """Read offsets that were completed just now; all of them have a value."""
         at = start
         while at < end:
-            again, reached = await self.chains.read(
-                span, at, end, bytes_max=self._settings.read_bytes
-            )
+            budget = min(self._settings.read_bytes, PART_BYTES_MAX)
+            again, reached = await self.chains.read(span, at, end, bytes_max=budget)
             if len(again.values) < len(span.offsets(at, reached)):
                 raise Retry(f"offsets from {at} on were completed and are not at the tail unit")
             found.values.update(again.values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from corfu.config import BURST_BYTES_MAX, ENTRY_BYTES_MAX
+from corfu.config import ENTRY_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +58,20 @@ class ClientSettings:
     gap_grace_s: float = 0.01
     """How long a follower lets an overtaken entry catch up before it asks the head for it."""
 
-    read_bytes: int = BURST_BYTES_MAX - 136
-    """Bytes of entries asked for in one Read: the answer, with what stands around them, leaves in
-    one burst."""
+    read_bytes: int = 256 << 10
+    """Bytes of entries that a scan asks one chain for in one Read; the answer comes in parts, each
+    of which leaves in one burst (`PART_BYTES_MAX`)."""
+
+    part_gap_s: float = 0.1
+    """How long the next part of such an answer may take before what lacks is asked for again."""
 
     window_bytes: int = 1 << 20
     """Most bytes of entries that a scan asks of all chains together for one window, and about
     what it yields at once."""
 
-    ahead_bytes: int = 2 << 20
-    """A scan reads so many bytes ahead of what it has yielded. The answers come unasked for one by
-    one, so the socket's receive buffer must take them: `connect` lowers this to what it does."""
+    ahead_bytes: int = 3 << 20
+    """A scan reads so many bytes ahead of what it has yielded. They come as fast as units send, so
+    the socket's receive buffer must hold them: `connect` takes less where that is small."""
 
     follow_wait_s: float = 1.0
     """How long a follower's Read stays parked at a tail unit."""
