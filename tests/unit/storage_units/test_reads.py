@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -72,7 +73,7 @@ def test_read_lists_values_and_junk_and_leaves_empty_out(bench: Bench) -> None:
     assert bench.effects(message) == [Send(CLIENT, answer, ordered=False)]
 
 
-def entries_sent(effects: list[Effect]) -> list[Entries]:
+def entries_sent(effects: Sequence[Effect]) -> list[Entries]:
     messages = [effect.message for effect in effects if isinstance(effect, Send)]
     assert len(messages) == len(effects)
     return [message for message in messages if isinstance(message, Entries)]
