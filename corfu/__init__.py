@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from corfu.batch import Batch
     from corfu.client.connecting import connect
     from corfu.client.settings import ClientSettings
     from corfu.compression import Compression
@@ -38,6 +39,7 @@ __all__ = [
     "LATEST",
     "AppendError",
     "AppendUnknownError",
+    "Batch",
     "ClientSettings",
     "Compression",
     "ConflictError",
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Batch": "corfu.batch",
     "connect": "corfu.client.connecting",
     "ClientSettings": "corfu.client.settings",
     "Compression": "corfu.compression",

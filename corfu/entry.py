@@ -156,6 +156,11 @@ def decode_compressed(data: bytes) -> Compressed:
     return Compressed(codec, plain_head, expanded, dictionary, rest)
 
 
+def timestamp_us_of(data: bytes) -> int:
+    """Return the timestamp of a sound entry, which stands in its head whatever its codec is."""
+    return int.from_bytes(data[12:ENTRY_HEAD_BYTES], "big")
+
+
 def plain_bytes(data: bytes) -> int:
     """Return how long a sound entry is as a plain one: what its records take in memory, about."""
     if data[1] == CODEC_NONE:

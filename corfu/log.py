@@ -14,6 +14,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self, assert_never, overload
 
+from corfu.batch import Batch, Part, records_of
 from corfu.client.packing import Submitted, chunks
 from corfu.client.values import Value
 from corfu.config import ENTRY_BYTES_MAX
@@ -128,7 +129,7 @@ class Log(abc.ABC):
         value = await self._read_value(offset, self._deadline(timeout))
         self._require_data(value)
         if not isinstance(place, Position):
-            return _records_of(value, 0, None)
+            return records_of(offset, value.records)
         if place.index >= len(value.records):
             raise UnwrittenError(offset, f"its entry has {len(value.records)} records")
         return Record(place, value.records[place.index])
@@ -167,7 +168,7 @@ class Log(abc.ABC):
         *,
         on_lost: OnLost = "raise",
         timeout: float | None = None,
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    ) -> AsyncGenerator[Batch, None]:
         """Like `scan`, in batches of the records that came together: less work for each."""
         self._check()
         check_start(start)
@@ -187,7 +188,7 @@ class Log(abc.ABC):
 
     def follow_batches(
         self, start: Place | Edge = LATEST, *, on_lost: OnLost = "raise"
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    ) -> AsyncGenerator[Batch, None]:
         """Like `follow`, in batches of the records that came together."""
         self._check()
         check_start(start)
@@ -302,7 +303,7 @@ class Log(abc.ABC):
 
     async def _scan(
         self, start: Place | Edge, end: Place | None, on_lost: OnLost, timeout_s: float
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    ) -> AsyncGenerator[Batch, None]:
         trim_mark, tail = await self._edges(self._now() + timeout_s)
         begin = begin_of(start, trim_mark, tail)
         stop = tail
@@ -315,14 +316,11 @@ class Log(abc.ABC):
         values = self._scan_values(begin, stop, timeout_s)
         async with aclosing(self._batches(values, start, on_lost)) as batches:
             async for batch in batches:
-                if isinstance(end, Position) and batch[-1].position >= end:
-                    batch = tuple(record for record in batch if record.position < end)
-                if batch:
-                    yield batch
+                kept = batch.before(end) if isinstance(end, Position) else batch
+                if kept:
+                    yield kept
 
-    async def _follow(
-        self, start: Place | Edge, on_lost: OnLost
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    async def _follow(self, start: Place | Edge, on_lost: OnLost) -> AsyncGenerator[Batch, None]:
         begin = Offset(0)
         if isinstance(start, Edge):
             trim_mark, tail = await self._edges(self._now() + self._patience(None))
@@ -336,33 +334,31 @@ class Log(abc.ABC):
 
     async def _batches(
         self, values: AsyncGenerator[list[Value], None], start: Place | Edge, on_lost: OnLost
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    ) -> AsyncGenerator[Batch, None]:
         """Turn values into records; never yields an empty batch."""
         first = start if isinstance(start, Position) else None
         # EARLIEST is wherever the log begins, also if that moves before the first record comes.
         may_skip_trimmed = start is EARLIEST
         async with aclosing(values):
             while (found := await self._next(values)) is not None:
-                batch: list[Record] = []
+                parts: list[Part] = []
                 try:
                     for value in found:
-                        if value.state is State.TRIMMED and may_skip_trimmed:
-                            continue
-                        if value.state is State.JUNK:
-                            continue
-                        if value.state is State.LOST and on_lost == "skip":
-                            continue
-                        self._require_data(value)
-                        may_skip_trimmed = False
-                        skip = first.index if first and first.offset == value.offset else 0
-                        batch += _records_of(value, skip, None)
+                        if value.state is State.DATA and value.missing is None:
+                            may_skip_trimmed = False
+                            if first and first.offset == value.offset:
+                                parts.append(_from(first, value))
+                            else:
+                                parts.append(Part(value.offset, 0, value.records))
+                        elif not _stepped_over(value.state, on_lost, may_skip_trimmed):
+                            self._require_data(value)
                 except (TrimmedError, LostError, MissingCodecError):
                     # What comes before the bad offset is good, and comes first.
-                    if batch:
-                        yield tuple(batch)
+                    if batch := Batch(parts):
+                        yield batch
                     raise
-                if batch:
-                    yield tuple(batch)
+                if batch := Batch(parts):
+                    yield batch
 
     def _require_data(self, value: Value) -> None:
         match value.state:
@@ -381,21 +377,29 @@ class Log(abc.ABC):
                 assert_never(value.state)
 
 
+def _from(first: Position, value: Value) -> Part:
+    return Part(value.offset, first.index, value.records[first.index :])
+
+
+def _stepped_over(state: State, on_lost: OnLost, may_skip_trimmed: bool) -> bool:
+    match state:
+        case State.JUNK:
+            return True
+        case State.TRIMMED:
+            return may_skip_trimmed
+        case State.LOST:
+            return on_lost == "skip"
+        case _:
+            return False
+
+
 async def _one_by_one(
-    batches: AsyncGenerator[tuple[Record, ...], None],
+    batches: AsyncGenerator[Batch, None],
 ) -> AsyncGenerator[Record, None]:
     async with aclosing(batches):
         async for batch in batches:
             for record in batch:
                 yield record
-
-
-def _records_of(value: Value, start: int, end: int | None) -> tuple[Record, ...]:
-    offset = value.offset
-    return tuple(
-        Record(Position(offset, index), data)
-        for index, data in enumerate(value.records[start:end], start)
-    )
 
 
 __all__ = ["EARLIEST", "LATEST", "Edge", "Log", "OnLost", "Place", "checked_offset"]

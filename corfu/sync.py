@@ -21,6 +21,7 @@ from typing import Generic, Self, TypeVar, overload
 
 import corfu.client.connecting
 import corfu.embedded.opening
+from corfu.batch import Batch
 from corfu.client.settings import ClientSettings
 from corfu.compression import CodecName, Compression
 from corfu.config import LinkSettings
@@ -104,7 +105,7 @@ class SyncLog:
         *,
         on_lost: OnLost = "raise",
         timeout: float | None = None,
-    ) -> Generator[tuple[Record, ...], None, None]:
+    ) -> Generator[Batch, None, None]:
         """See `Log.scan_batches`."""
         self._check()
         return self._iterate(self._log.scan_batches(start, end, on_lost=on_lost, timeout=timeout))
@@ -117,7 +118,7 @@ class SyncLog:
 
     def follow_batches(
         self, start: Place | Edge = LATEST, *, on_lost: OnLost = "raise"
-    ) -> Generator[tuple[Record, ...], None, None]:
+    ) -> Generator[Batch, None, None]:
         """See `Log.follow_batches`."""
         self._check()
         return self._iterate(self._log.follow_batches(start, on_lost=on_lost))
@@ -182,9 +183,7 @@ class SyncLog:
             future.cancel()
             raise
 
-    def _iterate(
-        self, batches: AsyncGenerator[tuple[Record, ...], None]
-    ) -> Generator[tuple[Record, ...], None, None]:
+    def _iterate(self, batches: AsyncGenerator[Batch, None]) -> Generator[Batch, None, None]:
         cursor = _Cursor(batches)
         try:
             while (batch := self._call(cursor.next())) is not None:
@@ -274,7 +273,7 @@ async def _awaited(open_log: Callable[[], Awaitable[Log]]) -> Log:
 
 
 def _one_by_one(
-    batches: Generator[tuple[Record, ...], None, None],
+    batches: Generator[Batch, None, None],
 ) -> Generator[Record, None, None]:
     try:
         for batch in batches:

@@ -190,7 +190,7 @@ async def _read(
 
 
 async def _print(
-    batches: AsyncGenerator[tuple[corfu.Record, ...], None], count: int | None, stream: BinaryIO
+    batches: AsyncGenerator[corfu.Batch, None], count: int | None, stream: BinaryIO
 ) -> None:
     left = count
     async with aclosing(batches):
@@ -205,7 +205,7 @@ async def _print(
 
 
 async def _print_following(
-    batches: AsyncGenerator[tuple[corfu.Record, ...], None], count: int | None, stream: BinaryIO
+    batches: AsyncGenerator[corfu.Batch, None], count: int | None, stream: BinaryIO
 ) -> None:
     """Print without end, and never keep a record back because no other one follows it."""
     printing = asyncio.create_task(_print(batches, count, stream))

@@ -272,7 +272,7 @@ async def _read_once(world: World, offset: Offset) -> bool:
     cluster = _cluster(world)
     chains = ChainReader(cluster, cast("Any", None))
     span = spans_of(world.layout, world.layout.segment_of(offset))[0]
-    found, _ = await chains.read(span, offset, Offset(offset + 1), bytes_max=1 << 16)
+    found, _ = await chains.read(span, offset, Offset(offset + 1), bytes_max=1 << 15)
     if offset in found.values:
         return True
     budget = SETTINGS.unit_budget_s
