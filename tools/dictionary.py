@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
@@ -182,9 +182,7 @@ async def _read(
         return await _first(log.scan_batches(place, end, on_lost="skip"), count)
 
 
-async def _first(
-    batches: AsyncGenerator[tuple[corfu.Record, ...], None], count: int
-) -> list[bytes]:
+async def _first(batches: AsyncGenerator[Iterable[corfu.Record], None], count: int) -> list[bytes]:
     records: list[bytes] = []
     size = 0
     async with aclosing(batches):
