@@ -125,12 +125,10 @@ class EntryCodec:
         """
         self._expand: dict[tuple[int, int], Expand] = {}
         """What expands the entries of a codec and a dictionary; made when it is needed."""
-        self._given = {dictionary_id(d): d for d in compression.dictionaries}
-        if self._given:
+        for dictionary in compression.dictionaries:
             zstandard = _required(CODEC_ZSTD)
-            for id_, dictionary in self._given.items():
-                expand = _zstd_expand(zstandard, _loaded(zstandard, dictionary))
-                self._expand[CODEC_ZSTD_DICTIONARY, id_] = expand
+            expand = _zstd_expand(zstandard, _loaded(zstandard, dictionary, ZSTD_LEVEL))
+            self._expand[CODEC_ZSTD_DICTIONARY, dictionary_id(dictionary)] = expand
         self.encode = encode_entry
         if compression.codec is not None:
             self.encode = _Packer(compression).encode
@@ -138,7 +136,7 @@ class EntryCodec:
     def decode(self, data: bytes) -> EntryBody | Missing:
         """Return what an entry holds, or what lacks to tell.
 
-        Whatever `data` is, no more than ENTRY_BYTES_MAX is made of it.
+        Whatever `data` is, no entry of more than ENTRY_BYTES_MAX is made of it.
 
         Raises:
             WireError: It is no entry of this format, every byte accounted for.
@@ -196,8 +194,7 @@ class _Packer:
         if with_dictionary:
             self._codec = CODEC_ZSTD_DICTIONARY
             self._dictionary = dictionary_id(compression.dictionaries[0])
-            loaded = _loaded(zstandard, compression.dictionaries[0])
-            loaded.precompute_compress(level=level)
+            loaded = _loaded(zstandard, compression.dictionaries[0], level)
         self._compress = zstandard.ZstdCompressor(
             level=level,
             dict_data=loaded,
@@ -228,12 +225,12 @@ def _required(codec: int) -> Any:
         ) from error
 
 
-def _loaded(zstandard: Any, dictionary: bytes) -> Any:
+def _loaded(zstandard: Any, dictionary: bytes, level: int) -> Any:
     """Return a dictionary as zstd wants it; raises UsageError if it was not trained as one."""
     try:
         loaded = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_FULLDICT)
         # Else a wrong file would be found out by the first entry, or never.
-        loaded.precompute_compress(level=ZSTD_LEVEL)
+        loaded.precompute_compress(level=level)
     except zstandard.ZstdError as error:
         raise UsageError(
             f"a dictionary of {len(dictionary):,} bytes is no trained zstd dictionary"
