@@ -278,7 +278,8 @@ def _control_shape(kind: int, message: type[Any]) -> _Shape:
 
 def _shape(kind: int, message: type[Any]) -> _Shape:
     if message in DATA_CODECS:
-        return _Shape(kind, True, True, *DATA_CODECS[message])
+        names = {field.name for field in fields(message)}
+        return _Shape(kind, "epoch" in names, "offset" in names, *DATA_CODECS[message])
     return _control_shape(kind, message)
 
 

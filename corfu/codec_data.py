@@ -1,4 +1,4 @@
-"""Bodies of the data messages: fixed `struct` layouts, so that an entry costs one copy.
+"""Bodies of what each append needs: fixed `struct` layouts, so that an entry costs one copy.
 
 Epoch and offset travel in the frame header; a body is what is left of the message. Decoders are
 total: they return a message or raise WireError, whatever the bytes, in time linear in them.
@@ -33,6 +33,7 @@ from corfu.messages.data import (
     Written,
     WrongEpoch,
 )
+from corfu.messages.sequencer import GetToken, Grant
 from corfu.types import (
     OFFSET_MAX,
     Address,
@@ -61,6 +62,8 @@ _OFFSET = struct.Struct(">Q")
 _ENTRIES = struct.Struct(">QQI")
 _ENTRY = struct.Struct(">QB16sQI")
 _PORT = struct.Struct(">BH")
+_GET_TOKEN = struct.Struct(">5Q")
+_GRANT = struct.Struct(">4Q")
 
 Parts = tuple[bytes, ...]
 """A body in pieces, so that an entry is copied once: into the frame that it leaves in."""
@@ -213,6 +216,16 @@ def _encode_refused(message: Refused) -> Parts:
     return (bytes((message.reason,)),)
 
 
+def _encode_get_token(message: GetToken) -> Parts:
+    m = message
+    return (_GET_TOKEN.pack(m.count, m.oldest, m.write_p99_us, m.tokens_lost, m.tokens_used),)
+
+
+def _encode_grant(message: Grant) -> Parts:
+    m = message
+    return (_GRANT.pack(m.count, m.window_end, m.write_p99_us, m.lost_permille),)
+
+
 # Decoders: (request, epoch, offset, body) -> message.
 
 
@@ -334,6 +347,17 @@ def _decode_refused(request: RequestId, epoch: Epoch, offset: Offset, body: memo
     return Refused(request, epoch, offset, reason)
 
 
+def _decode_get_token(
+    request: RequestId, epoch: Epoch, _offset: Offset, body: memoryview
+) -> GetToken:
+    return GetToken(request, epoch, *_unpack_all(_GET_TOKEN, body))
+
+
+def _decode_grant(request: RequestId, epoch: Epoch, offset: Offset, body: memoryview) -> Grant:
+    count, window_end, p99_us, lost_permille = _unpack_all(_GRANT, body)
+    return Grant(request, epoch, offset, count, _offset(window_end), p99_us, lost_permille)
+
+
 Encode = Callable[[Any], Parts]
 Decode = Callable[[RequestId, Epoch, Offset, memoryview], Any]
 
@@ -351,5 +375,7 @@ DATA_CODECS: dict[type, tuple[Encode, Decode]] = {
     Entries: (_encode_entries, _decode_entries),
     WrongEpoch: (_encode_nothing, _decode_wrong_epoch),
     Refused: (_encode_refused, _decode_refused),
+    GetToken: (_encode_get_token, _decode_get_token),
+    Grant: (_encode_grant, _decode_grant),
 }
 """How each data message's body is written and read."""

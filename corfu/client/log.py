@@ -79,6 +79,11 @@ class LogClient(Log):
         self._cache: OrderedDict[Offset, Value] = OrderedDict()
         self._cached = 0
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Requests and time as this client has them; for measuring, what it does not need."""
+        return self._endpoint
+
     async def open(self, *, timeout: float | None = None) -> Self:
         """Get the first layout.
 
