@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from corfu.log import EARLIEST, LATEST, Edge, Log, Place
+    from corfu.stats import LogStats
     from corfu.types import Position, Record, State
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "JunkError",
     "Log",
     "LogStateError",
+    "LogStats",
     "LostError",
     "NotAppendedError",
     "Place",
@@ -82,6 +84,7 @@ _HOMES = {
     "LATEST": "corfu.log",
     "Edge": "corfu.log",
     "Log": "corfu.log",
+    "LogStats": "corfu.stats",
     "Place": "corfu.log",
     "Position": "corfu.types",
     "Record": "corfu.types",

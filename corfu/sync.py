@@ -15,6 +15,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from datetime import datetime
 from types import TracebackType
 from typing import Generic, Self, TypeVar, overload
 
@@ -25,6 +26,7 @@ from corfu.client.settings import ClientSettings
 from corfu.config import LinkSettings
 from corfu.errors import UsageError
 from corfu.log import EARLIEST, LATEST, Edge, Log, OnLost, Place
+from corfu.stats import LogStats
 from corfu.types import Offset, Position, Record, State
 
 T = TypeVar("T")
@@ -104,6 +106,15 @@ class SyncLog:
         """See `Log.follow_batches`."""
         self._check()
         return self._iterate(self._log.follow_batches(start, on_lost=on_lost))
+
+    def seek(self, time: float | datetime, *, timeout: float | None = None) -> Offset:
+        """See `Log.seek`."""
+        return self._call(self._log.seek(time, timeout=timeout))
+
+    @property
+    def stats(self) -> LogStats:
+        """See `Log.stats`."""
+        return self._log.stats
 
     def tail(self, *, linearizable: bool = True, timeout: float | None = None) -> Offset:
         """See `Log.tail`."""
@@ -218,12 +229,18 @@ def connect(
     *,
     ordered: bool = False,
     timeout: float | None = None,
+    cache_bytes: int | None = None,
     settings: ClientSettings | None = None,
     link: LinkSettings | None = None,
 ) -> SyncLog:
     """Open the log of a running cluster; see `corfu.connect`."""
     opening = corfu.client.connecting.connect(
-        cluster, ordered=ordered, timeout=timeout, settings=settings, link=link
+        cluster,
+        ordered=ordered,
+        timeout=timeout,
+        cache_bytes=cache_bytes,
+        settings=settings,
+        link=link,
     )
     return SyncLog(lambda: opening)
 
