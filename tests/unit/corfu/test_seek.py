@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corfu.client.log import LogClient
@@ -70,6 +70,7 @@ def is_from(time: int | None, wanted: int) -> bool:
 ENTRIES = st.lists(st.one_of(st.none(), st.integers(0, 50), st.integers(0, 50)), max_size=300)
 
 
+@settings(deadline=None)
 @given(ENTRIES, st.integers(-1, 52), st.data())
 def test_seek_in_a_log_of_agreeing_clocks_finds_the_first_not_older(
     entries: list[int | None], wanted: int, draw: st.DataObject
@@ -80,6 +81,7 @@ def test_seek_in_a_log_of_agreeing_clocks_finds_the_first_not_older(
     assert log.seek(wanted) == log.naive(wanted)
 
 
+@settings(deadline=None)
 @given(ENTRIES, st.integers(-1, 52))
 def test_seek_among_disagreeing_clocks_finds_a_place_where_the_time_is_crossed(
     times: list[int | None], wanted: int
