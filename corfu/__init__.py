@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from corfu.log import EARLIEST, LATEST, Edge, Log, Place
+    from corfu.stats import LogStats
     from corfu.types import Position, Record, State
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "JunkError",
     "Log",
     "LogStateError",
+    "LogStats",
     "LostError",
     "MissingCodecError",
     "NotAppendedError",
@@ -88,6 +90,7 @@ _HOMES = {
     "LATEST": "corfu.log",
     "Edge": "corfu.log",
     "Log": "corfu.log",
+    "LogStats": "corfu.stats",
     "Place": "corfu.log",
     "Position": "corfu.types",
     "Record": "corfu.types",

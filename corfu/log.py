@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 from types import TracebackType
 from typing import Self, assert_never, overload
 
@@ -39,6 +40,8 @@ from corfu.places import (
     checked_record,
     offset_of,
 )
+from corfu.seeking import seek_time, time_us
+from corfu.stats import LogStats
 from corfu.types import Offset, Position, Record, State
 
 
@@ -193,6 +196,42 @@ class Log(abc.ABC):
         self._check()
         check_start(start)
         return self._follow(start, on_lost)
+
+    async def seek(self, time: float | datetime, *, timeout: float | None = None) -> Offset:
+        """Return where the log crosses a time: the first entry there that is not older.
+
+        To be used as `scan(await log.seek(time))`. The tail, if all entries are older. An entry
+        carries the clock of the client that appended it, from when its records were packed; so
+        this is exact if the clients' clocks agree, and among entries whose times are not in the
+        log's order it finds one place where older ones end and others begin. It takes O(log n)
+        reads. In a run of more than some thousand offsets without entries (filled or lost), the
+        answer may be the run's begin, or before: never behind what is wanted.
+
+        Args:
+            time: Seconds since 1970, or a datetime with its time zone.
+            timeout: Seconds.
+        """
+        deadline = self._deadline(timeout)
+        wanted_us = time_us(time)
+        trim_mark, tail = await self._edges(deadline)
+
+        async def one(offset: Offset) -> Value:
+            return await self._read_value(offset, deadline)
+
+        async def several(start: Offset, end: Offset) -> list[Value]:
+            found: list[Value] = []
+            left = max(deadline - self._now(), 0.001)
+            async with aclosing(self._scan_values(start, end, left)) as values:
+                while (some := await self._next(values)) is not None:
+                    found += some
+            return found
+
+        return await seek_time(trim_mark, tail, wanted_us, one=one, several=several)
+
+    @property
+    @abc.abstractmethod
+    def stats(self) -> LogStats:
+        """Counters of what this log has done since it was opened."""
 
     @abc.abstractmethod
     async def tail(self, *, linearizable: bool = True, timeout: float | None = None) -> Offset:

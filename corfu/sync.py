@@ -16,6 +16,7 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Generic, Self, TypeVar, overload
 
@@ -28,6 +29,7 @@ from corfu.config import LinkSettings
 from corfu.errors import UsageError
 from corfu.log import EARLIEST, LATEST, Edge, Log, OnLost, Place
 from corfu.runtime.dictionaries import Dictionary
+from corfu.stats import LogStats
 from corfu.types import Offset, Position, Record, State
 
 T = TypeVar("T")
@@ -122,6 +124,15 @@ class SyncLog:
         """See `Log.follow_batches`."""
         self._check()
         return self._iterate(self._log.follow_batches(start, on_lost=on_lost))
+
+    def seek(self, time: float | datetime, *, timeout: float | None = None) -> Offset:
+        """See `Log.seek`."""
+        return self._call(self._log.seek(time, timeout=timeout))
+
+    @property
+    def stats(self) -> LogStats:
+        """See `Log.stats`."""
+        return self._log.stats
 
     def tail(self, *, linearizable: bool = True, timeout: float | None = None) -> Offset:
         """See `Log.tail`."""
@@ -238,6 +249,7 @@ def connect(
     timeout: float | None = None,
     compression: CodecName | Compression | None = None,
     dictionary: Dictionary | Sequence[Dictionary] | None = None,
+    cache_bytes: int | None = None,
     settings: ClientSettings | None = None,
     link: LinkSettings | None = None,
 ) -> SyncLog:
@@ -248,6 +260,7 @@ def connect(
         timeout=timeout,
         compression=compression,
         dictionary=dictionary,
+        cache_bytes=cache_bytes,
         settings=settings,
         link=link,
     )

@@ -6,8 +6,10 @@ import asyncio
 import json
 import re
 import sys
+import time
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
 import click
@@ -21,6 +23,7 @@ from .appending import Totals, append_lines
 from .compressing import compression_of_options, compression_options, dictionary_option
 from .connection import cluster_option, output_option, run, timeout_option
 from .failure import CommandError, Status
+from .times import TimeType
 
 FLUSH_S = 0.05
 """In `--follow`, a record is on its way to the reader of our output within this time."""
@@ -135,58 +138,94 @@ Examples:
   corfu read                         all that is there now
   corfu read --from 100 --to 200     entries 100 to 199
   corfu read --from 17.3 -n 1        one record
+  corfu read --from-time -5m         what was appended in the last five minutes
   corfu read --follow                all, then what comes, until Ctrl-C
 
-Places are offsets (17) or positions (17.3); --to is exclusive. Records are printed as lines.
+Places are offsets (17) or positions (17.3); --to is exclusive. Times are in ISO 8601, in this
+machine's zone if they name none, or -30s, -5m, -2h, -1d: so long ago. They are compared with
+what the appending clients' clocks said: exact if those agree. Records are printed as lines.
 """
 )
 @click.option("--from", "start", type=PlaceType(), metavar="P", help="[default: the earliest]")
+@click.option(
+    "--from-time", "since", type=TimeType(), metavar="T", help="From the first entry not older."
+)
 @click.option("--to", "end", type=PlaceType(), metavar="P", help="[default: the tail]")
 @click.option("-n", "count", type=click.IntRange(0), metavar="N", help="At most N records.")
 @click.option("--follow", is_flag=True, help="Go on with new records as they come.")
 @click.option("--skip-lost", is_flag=True, help="Step over lost offsets instead of failing.")
 @dictionary_option
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what it took.")
 @cluster_option
 @timeout_option
 def read(
     start: Place | None,
+    since: float | None,
     end: Place | None,
     count: int | None,
     follow: bool,
     skip_lost: bool,
     dictionaries: tuple[bytes, ...],
+    verbose: bool,
     cluster: str,
     timeout: float,
 ) -> None:
     """Print records in log order, one a line."""
     if follow and end is not None:
         raise click.UsageError("--follow has no end: leave out --to")
+    if start is not None and since is not None:
+        raise click.UsageError("--from and --from-time exclude each other")
     on_lost: OnLost = "skip" if skip_lost else "raise"
-    opening = corfu.connect(cluster, timeout=timeout, dictionary=dictionaries)
-    run(_read(opening, start, end, count, follow=follow, on_lost=on_lost))
+    wish = _Wish(start, since, end, count, follow, on_lost, verbose, dictionaries)
+    run(_read(cluster, wish, timeout))
 
 
-async def _read(
-    opening: AbstractAsyncContextManager[corfu.Log],
-    start: Place | None,
-    end: Place | None,
-    count: int | None,
-    *,
-    follow: bool,
-    on_lost: OnLost,
-) -> None:
-    async with opening as log:
-        place = corfu.EARLIEST if start is None else start
-        if follow:
-            batches = log.follow_batches(place, on_lost=on_lost)
-            await _print_following(batches, count, sys.stdout.buffer)
-            return
-        tail = await log.tail()
-        first = start.offset if isinstance(start, Position) else start
-        if first is not None and first > tail:
-            # An empty answer would look as if nothing had been appended yet.
-            raise UnwrittenError(first, f"the tail is {tail}")
-        await _print(log.scan_batches(place, end, on_lost=on_lost), count, sys.stdout.buffer)
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What `corfu read` was asked for."""
+
+    start: Place | None
+    since: float | None
+    end: Place | None
+    count: int | None
+    follow: bool
+    on_lost: OnLost
+    verbose: bool
+    dictionaries: tuple[bytes, ...]
+
+
+async def _read(cluster: str, wish: _Wish, timeout_s: float) -> None:
+    async with corfu.connect(cluster, timeout=timeout_s, dictionary=wish.dictionaries) as log:
+        began = time.monotonic()
+        try:
+            await _read_from(log, wish)
+        finally:
+            if wish.verbose:
+                stats = log.stats
+                looked = stats.cache_hits + stats.cache_misses
+                click.echo(
+                    f"{time.monotonic() - began:.3f} s; {stats.cache_hits:,} of {looked:,} "
+                    f"offsets ({stats.cache_hit_ratio:.0%}) were in memory",
+                    err=True,
+                )
+
+
+async def _read_from(log: corfu.Log, wish: _Wish) -> None:
+    start, end = wish.start, wish.end
+    place = corfu.EARLIEST if start is None else start
+    if wish.since is not None:
+        place = await log.seek(wish.since)
+    if wish.follow:
+        batches = log.follow_batches(place, on_lost=wish.on_lost)
+        await _print_following(batches, wish.count, sys.stdout.buffer)
+        return
+    tail = await log.tail()
+    first = start.offset if isinstance(start, Position) else start
+    if first is not None and first > tail:
+        # An empty answer would look as if nothing had been appended yet.
+        raise UnwrittenError(first, f"the tail is {tail}")
+    batches = log.scan_batches(place, end, on_lost=wish.on_lost)
+    await _print(batches, wish.count, sys.stdout.buffer)
 
 
 async def _print(

@@ -61,6 +61,10 @@ class Connecting:
             datagrams = await bind_udp(host, 0)
         except OSError as error:
             raise UnavailableError(f"no local socket: {error}") from error
+        # What a scan reads ahead waits there while the program works. Linux says twice what it
+        # gives, and counts a datagram as up to twice its length.
+        room = max(1, datagrams.recv_buffer_bytes // 4)
+        settings = replace(self._settings, ahead_bytes=min(self._settings.ahead_bytes, room))
         rng = random.Random(os.urandom(16))  # noqa: S311 - for jitter only
         link = Link(
             cluster=None,
@@ -86,7 +90,7 @@ class Connecting:
         driver.start()
         log = LogClient(
             driver,
-            self._settings,
+            settings,
             rng=rng,
             entropy=os.urandom,
             sequencers=self._sequencers,
@@ -110,6 +114,7 @@ def connect(
     timeout: float | None = None,
     compression: CodecName | Compression | None = None,
     dictionary: Dictionary | Sequence[Dictionary] | None = None,
+    cache_bytes: int | None = None,
     settings: ClientSettings | None = None,
     link: LinkSettings | None = None,
 ) -> Connecting:
@@ -126,6 +131,8 @@ def connect(
             they say here, if they have the libraries of the extra `compression`.
         dictionary: Trained zstd dictionaries (see `corfu dict train`), or paths of such: the
             first is used for appending by "zstd", all for reading.
+        cache_bytes: How much of what was read is kept in memory, so that reading it again asks
+            nobody; the default is 16 MiB, 0 keeps nothing. What `trim` gave up is dropped.
         settings: All else, for those who must; the arguments above go before it.
         link: How requests travel over datagrams.
 
@@ -148,6 +155,10 @@ def connect(
     settings = replace(settings, compression=chosen)
     # Now, and not half-way through opening: what lacks is the caller's to mend.
     EntryCodec(chosen)
+    if cache_bytes is not None:
+        if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < 0:
+            raise UsageError(f"cache_bytes must be an integer of 0 or more, not {cache_bytes!r}")
+        settings = replace(settings, cache_bytes=cache_bytes)
     if link is None:
         link = LinkSettings()
         if all(map(_is_loopback, sequencers)):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import dataclass
 
+from corfu.client.cache import ValueCache
 from corfu.client.chain_reader import ChainReader, Found, HoleWait, Retry, Spawn
 from corfu.client.cluster import Backoff, Cluster
 from corfu.client.pace import Pace
@@ -30,11 +31,12 @@ class _Window:
 class Reader:
     """The read side of a client: asks until there is an answer, or time is over."""
 
-    def __init__(self, cluster: Cluster, spawn: Spawn) -> None:
+    def __init__(self, cluster: Cluster, spawn: Spawn, cache: ValueCache) -> None:
         self.chains = ChainReader(cluster, spawn)
         self._cluster = cluster
         self._endpoint = cluster.endpoint
         self._settings = cluster.settings
+        self._cache = cache
         self._spans: tuple[Layout, Segment, list[Span]] | None = None
 
     async def read_offset(self, offset: Offset, deadline: float) -> Value:
@@ -155,7 +157,10 @@ class Reader:
         All of the range must lie below the tail. `reached` is lower than `end` where a segment
         ends or `window_bytes` is used up; it is always above `start`.
         """
-        values: dict[Offset, Value] = {}
+        # What is not there is read around it; if all is, nobody is asked.
+        values = self._cache.among(range(start, end), self._cluster.trim_mark)
+        if len(values) == end - start:
+            return list(values.values()), end
         wait = HoleWait(deadline)
         backoff = self._cluster.backoff()
         while True:
@@ -164,7 +169,9 @@ class Reader:
             except Retry as retry:
                 await self.pause(retry, backoff, deadline)
                 continue
-            return [values[o] for o in sorted(values) if o < reached], reached
+            found = [values[o] for o in sorted(values) if o < reached]
+            self._cache.offer(found, self._cluster.trim_mark)
+            return found, reached
 
     async def _try_window(
         self, start: Offset, end: Offset, values: dict[Offset, Value], wait: HoleWait

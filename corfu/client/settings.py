@@ -89,8 +89,8 @@ class ClientSettings:
     follow_bytes: int = 8 << 20
     """Bytes that a follower buffers ahead of the first offset it still lacks."""
 
-    cache_bytes: int = 4 << 20
-    """Entries kept for reading their records one by one."""
+    cache_bytes: int = 16 << 20
+    """Values kept in memory, so that reading them again asks nobody; 0: none."""
 
     def __post_init__(self) -> None:
         if not 1024 <= self.entry_bytes_target <= ENTRY_BYTES_MAX:
@@ -101,3 +101,5 @@ class ClientSettings:
             raise ValueError("backoff_s_min must be above 0 and at most backoff_s_max")
         if self.timeout_s <= 0 or self.entries_in_flight_max < 1 or self.ahead_bytes < 1:
             raise ValueError("timeout_s, entries_in_flight_max and ahead_bytes: above 0")
+        if self.cache_bytes < 0:
+            raise ValueError("cache_bytes must be 0 or more")

@@ -27,6 +27,7 @@ from corfu.journal.format import DamagedRecordError, JournalFullError
 from corfu.log import Log, checked_offset
 from corfu.ports import DiskWorker
 from corfu.runtime.committer import Committer
+from corfu.stats import LogStats
 from corfu.types import Offset, Position, State
 
 _TIMEOUT_S = 30.0
@@ -73,7 +74,8 @@ class LocalLog(Log):
         self._wall_us = wall_us
         self._on_close = on_close
         self._queue = Queue()
-        self._batch: list[tuple[Offset, list[Call]]] = []
+        self._batch: list[tuple[Offset, int, list[Call]]] = []
+        self._hits = self._misses = 0
         self._trims: list[tuple[Offset, asyncio.Future[None]]] = []
         self._trims_in_commit: list[tuple[Offset, asyncio.Future[None]]] = []
         self._durable = store.next
@@ -99,7 +101,7 @@ class LocalLog(Log):
         """A write or sync failed: what the disk holds is unknown, so nothing goes on."""
         self._failure = error
         self._committer.stop()
-        for _, calls in self._batch:
+        for *_, calls in self._batch:
             for call in calls:
                 call.fail(AppendUnknownError(f"the disk failed: {error}"))
         self._queue.fail_all(lambda: NotAppendedError(f"the disk failed: {error}"))
@@ -163,6 +165,13 @@ class LocalLog(Log):
             raise UnavailableError("trim: the disk did not answer in time", "unknown") from None
         return self._mark
 
+    @property
+    def stats(self) -> LogStats:
+        """See `Log`."""
+        return LogStats(
+            cache_hits=self._hits, cache_misses=self._misses, cache_bytes=self._recent_bytes
+        )
+
     # What `Log` asks for.
 
     def _check(self) -> None:
@@ -211,7 +220,7 @@ class LocalLog(Log):
         return call
 
     def _expire(self, call: Call) -> None:
-        if any(call in calls for _, calls in self._batch):
+        if any(call in calls for *_, calls in self._batch):
             call.fail(AppendUnknownError("the disk did not answer in time"))
         else:
             call.fail(NotAppendedError("not written in time: the disk is slow or full"))
@@ -289,10 +298,11 @@ class LocalLog(Log):
     def _finish_batch(self) -> None:
         self._store.committed()
         batch, self._batch = self._batch, []
-        for offset, calls in batch:
+        for offset, timestamp_us, calls in batch:
             self._durable = Offset(offset + 1)
             records = tuple(record for call in calls for record in call.records)
-            self._remember(Value(offset, State.DATA, records, sum(map(len, records)) + 64))
+            size = sum(map(len, records)) + 64
+            self._remember(Value(offset, State.DATA, records, size, timestamp_us))
             index = 0
             for call in calls:
                 if not call.future.done():
@@ -333,10 +343,10 @@ class LocalLog(Log):
             if first is None or ENTRY_HEAD_BYTES + first > room:
                 break
             calls = self._queue.take(min(_ENTRY_BYTES_TARGET, room))
-            entry = self._codec.encode(
-                [record for call in calls for record in call.records], self._wall_us()
-            )
-            self._batch.append((self._store.append(entry), calls))
+            timestamp_us = self._wall_us()
+            records = [record for call in calls for record in call.records]
+            offset = self._store.append(self._codec.encode(records, timestamp_us))
+            self._batch.append((offset, timestamp_us, calls))
         if self._queue and not self._batch:
             # No room: a spare journal file is being made, or the disk is full. Look again.
             self._retry_later()
@@ -356,7 +366,7 @@ class LocalLog(Log):
             grown.set_result(None)
 
     def _end_calls(self) -> None:
-        for _, calls in self._batch:
+        for *_, calls in self._batch:
             for call in calls:
                 call.fail(AppendUnknownError("the log was closed"))
         self._queue.fail_all(lambda: NotAppendedError("the log was closed"))
@@ -369,7 +379,9 @@ class LocalLog(Log):
     async def _load(self, run: list[Offset]) -> list[Value]:
         """Return the values of a run of `LocalStore.runs`, by one read of the disk."""
         if all(offset in self._recent for offset in run):
+            self._hits += len(run)
             return [self._recent[offset] for offset in run]
+        self._misses += len(run)
         journal = self._store.journal
         places = [self._store.index.place(offset) for offset in run]
         first, last = places[0], places[-1]
