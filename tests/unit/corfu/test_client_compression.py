@@ -176,6 +176,20 @@ def test_scan_and_follow_yield_what_comes_before_a_missing_dictionary(follows: b
     run(test, _with_a_foreign_dictionary())
 
 
+def test_seek_looks_at_the_times_of_entries_that_it_cannot_read() -> None:
+    codec = EntryCodec(WAYS["dictionary"])
+    cluster = FakeCluster()
+    for offset in range(100):
+        packed = codec.encode(clicks(3), 1_000_000 * offset)
+        assert packed[1]
+        cluster.put(data(offset, packed))
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        assert [await log.seek(seconds) for seconds in (0, 41, 99, 100)] == [0, 41, 99, 100]
+
+    run(test, cluster)
+
+
 @pytest.mark.parametrize(("way", "library"), [("zstd", "zstandard"), ("lz4", "lz4")])
 def test_read_without_the_library_names_the_extra(
     way: str, library: str, monkeypatch: pytest.MonkeyPatch
