@@ -10,8 +10,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from corfu.batch import Batch
     from corfu.client.connecting import connect
     from corfu.client.settings import ClientSettings
+    from corfu.compression import Compression
     from corfu.embedded.opening import local
     from corfu.errors import (
         AppendError,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         JunkError,
         LogStateError,
         LostError,
+        MissingCodecError,
         NotAppendedError,
         TrimmedError,
         UnavailableError,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from corfu.log import EARLIEST, LATEST, Edge, Log, Place
+    from corfu.stats import LogStats
     from corfu.types import Position, Record, State
 
 __all__ = [
@@ -36,7 +40,9 @@ __all__ = [
     "LATEST",
     "AppendError",
     "AppendUnknownError",
+    "Batch",
     "ClientSettings",
+    "Compression",
     "ConflictError",
     "CorfuError",
     "CorruptionError",
@@ -44,7 +50,9 @@ __all__ = [
     "JunkError",
     "Log",
     "LogStateError",
+    "LogStats",
     "LostError",
+    "MissingCodecError",
     "NotAppendedError",
     "Place",
     "Position",
@@ -59,8 +67,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Batch": "corfu.batch",
     "connect": "corfu.client.connecting",
     "ClientSettings": "corfu.client.settings",
+    "Compression": "corfu.compression",
     "local": "corfu.embedded.opening",
     "AppendError": "corfu.errors",
     "AppendUnknownError": "corfu.errors",
@@ -70,6 +80,7 @@ _HOMES = {
     "JunkError": "corfu.errors",
     "LogStateError": "corfu.errors",
     "LostError": "corfu.errors",
+    "MissingCodecError": "corfu.errors",
     "NotAppendedError": "corfu.errors",
     "TrimmedError": "corfu.errors",
     "UnavailableError": "corfu.errors",
@@ -79,6 +90,7 @@ _HOMES = {
     "LATEST": "corfu.log",
     "Edge": "corfu.log",
     "Log": "corfu.log",
+    "LogStats": "corfu.stats",
     "Place": "corfu.log",
     "Position": "corfu.types",
     "Record": "corfu.types",

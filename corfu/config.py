@@ -13,6 +13,10 @@ ENTRY_BYTES_MAX = 1 << 20
 BURST_BYTES_MAX = 64 << 10
 """A message up to this size leaves in one burst, unacknowledged; larger ones are transferred."""
 
+PART_BYTES_MAX = BURST_BYTES_MAX - 256
+"""What one part of an answer to a Read takes, beside its head: it leaves in one burst. A Read that
+asks for more is answered in parts."""
+
 HELD_MAX = 1024
 """Most held offsets in one fill list, and most offsets in one Copy or Inspect."""
 

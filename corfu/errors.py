@@ -28,6 +28,27 @@ class UsageError(CorfuError):
     """
 
 
+class MissingCodecError(UsageError):
+    """An entry is sound, and this process lacks what reads it: a library, or a dictionary.
+
+    `library` names the package that is not installed, "" if none; else `dictionary_id` names the
+    dictionary to open the log with.
+    """
+
+    def __init__(self, offset: Offset, library: str, dictionary_id: int) -> None:
+        super().__init__(
+            f"offset {offset} holds a compressed entry: to read it takes "
+            + (
+                f"the package {library}: pip install 'corfu-log[compression]'"
+                if library
+                else f"the zstd dictionary {dictionary_id:016x}, which was not given"
+            )
+        )
+        self.offset = offset
+        self.library = library
+        self.dictionary_id = dictionary_id
+
+
 class LogStateError(CorfuError):
     """A definite answer about an offset; asking again gives no value."""
 

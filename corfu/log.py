@@ -11,9 +11,11 @@ from __future__ import annotations
 import abc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 from types import TracebackType
 from typing import Self, assert_never, overload
 
+from corfu.batch import Batch, Part, records_of
 from corfu.client.packing import Submitted, chunks
 from corfu.client.values import Value
 from corfu.config import ENTRY_BYTES_MAX
@@ -21,6 +23,7 @@ from corfu.errors import (
     AppendError,
     JunkError,
     LostError,
+    MissingCodecError,
     TrimmedError,
     UnwrittenError,
     UsageError,
@@ -37,6 +40,8 @@ from corfu.places import (
     checked_record,
     offset_of,
 )
+from corfu.seeking import seek_time, time_us
+from corfu.stats import LogStats
 from corfu.types import Offset, Position, Record, State
 
 
@@ -121,12 +126,13 @@ class Log(abc.ABC):
             JunkError: The offset was filled.
             TrimmedError: The offset was trimmed.
             LostError: No sound copy of it is left.
+            MissingCodecError: It is compressed, and a library or dictionary for that is missing.
         """
         offset = offset_of(place)
         value = await self._read_value(offset, self._deadline(timeout))
         self._require_data(value)
         if not isinstance(place, Position):
-            return _records_of(value, 0, None)
+            return records_of(offset, value.records)
         if place.index >= len(value.records):
             raise UnwrittenError(offset, f"its entry has {len(value.records)} records")
         return Record(place, value.records[place.index])
@@ -153,6 +159,8 @@ class Log(abc.ABC):
             TrimmedError: A record of the range was trimmed before it was read (what EARLIEST
                 never saw does not count).
             LostError: No sound copy of an offset is left, and `on_lost` is "raise".
+            MissingCodecError: An entry is compressed, and a library or dictionary for that is
+                missing.
         """
         return _one_by_one(self.scan_batches(start, end, on_lost=on_lost, timeout=timeout))
 
@@ -163,7 +171,7 @@ class Log(abc.ABC):
         *,
         on_lost: OnLost = "raise",
         timeout: float | None = None,
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    ) -> AsyncGenerator[Batch, None]:
         """Like `scan`, in batches of the records that came together: less work for each."""
         self._check()
         check_start(start)
@@ -183,11 +191,47 @@ class Log(abc.ABC):
 
     def follow_batches(
         self, start: Place | Edge = LATEST, *, on_lost: OnLost = "raise"
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    ) -> AsyncGenerator[Batch, None]:
         """Like `follow`, in batches of the records that came together."""
         self._check()
         check_start(start)
         return self._follow(start, on_lost)
+
+    async def seek(self, time: float | datetime, *, timeout: float | None = None) -> Offset:
+        """Return where the log crosses a time: the first entry there that is not older.
+
+        To be used as `scan(await log.seek(time))`. The tail, if all entries are older. An entry
+        carries the clock of the client that appended it, from when its records were packed; so
+        this is exact if the clients' clocks agree, and among entries whose times are not in the
+        log's order it finds one place where older ones end and others begin. It takes O(log n)
+        reads. In a run of more than some thousand offsets without entries (filled or lost), the
+        answer may be the run's begin, or before: never behind what is wanted.
+
+        Args:
+            time: Seconds since 1970, or a datetime with its time zone.
+            timeout: Seconds.
+        """
+        deadline = self._deadline(timeout)
+        wanted_us = time_us(time)
+        trim_mark, tail = await self._edges(deadline)
+
+        async def one(offset: Offset) -> Value:
+            return await self._read_value(offset, deadline)
+
+        async def several(start: Offset, end: Offset) -> list[Value]:
+            found: list[Value] = []
+            left = max(deadline - self._now(), 0.001)
+            async with aclosing(self._scan_values(start, end, left)) as values:
+                while (some := await self._next(values)) is not None:
+                    found += some
+            return found
+
+        return await seek_time(trim_mark, tail, wanted_us, one=one, several=several)
+
+    @property
+    @abc.abstractmethod
+    def stats(self) -> LogStats:
+        """Counters of what this log has done since it was opened."""
 
     @abc.abstractmethod
     async def tail(self, *, linearizable: bool = True, timeout: float | None = None) -> Offset:
@@ -298,7 +342,7 @@ class Log(abc.ABC):
 
     async def _scan(
         self, start: Place | Edge, end: Place | None, on_lost: OnLost, timeout_s: float
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    ) -> AsyncGenerator[Batch, None]:
         trim_mark, tail = await self._edges(self._now() + timeout_s)
         begin = begin_of(start, trim_mark, tail)
         stop = tail
@@ -311,14 +355,11 @@ class Log(abc.ABC):
         values = self._scan_values(begin, stop, timeout_s)
         async with aclosing(self._batches(values, start, on_lost)) as batches:
             async for batch in batches:
-                if isinstance(end, Position) and batch[-1].position >= end:
-                    batch = tuple(record for record in batch if record.position < end)
-                if batch:
-                    yield batch
+                kept = batch.before(end) if isinstance(end, Position) else batch
+                if kept:
+                    yield kept
 
-    async def _follow(
-        self, start: Place | Edge, on_lost: OnLost
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    async def _follow(self, start: Place | Edge, on_lost: OnLost) -> AsyncGenerator[Batch, None]:
         begin = Offset(0)
         if isinstance(start, Edge):
             trim_mark, tail = await self._edges(self._now() + self._patience(None))
@@ -332,38 +373,37 @@ class Log(abc.ABC):
 
     async def _batches(
         self, values: AsyncGenerator[list[Value], None], start: Place | Edge, on_lost: OnLost
-    ) -> AsyncGenerator[tuple[Record, ...], None]:
+    ) -> AsyncGenerator[Batch, None]:
         """Turn values into records; never yields an empty batch."""
         first = start if isinstance(start, Position) else None
         # EARLIEST is wherever the log begins, also if that moves before the first record comes.
         may_skip_trimmed = start is EARLIEST
         async with aclosing(values):
             while (found := await self._next(values)) is not None:
-                batch: list[Record] = []
+                parts: list[Part] = []
                 try:
                     for value in found:
-                        if value.state is State.TRIMMED and may_skip_trimmed:
-                            continue
-                        if value.state is State.JUNK:
-                            continue
-                        if value.state is State.LOST and on_lost == "skip":
-                            continue
-                        self._require_data(value)
-                        may_skip_trimmed = False
-                        skip = first.index if first and first.offset == value.offset else 0
-                        batch += _records_of(value, skip, None)
-                except (TrimmedError, LostError):
+                        if value.state is State.DATA and value.missing is None:
+                            may_skip_trimmed = False
+                            if first and first.offset == value.offset:
+                                parts.append(_from(first, value))
+                            else:
+                                parts.append(Part(value.offset, 0, value.records))
+                        elif not _stepped_over(value.state, on_lost, may_skip_trimmed):
+                            self._require_data(value)
+                except (TrimmedError, LostError, MissingCodecError):
                     # What comes before the bad offset is good, and comes first.
-                    if batch:
-                        yield tuple(batch)
+                    if batch := Batch(parts):
+                        yield batch
                     raise
-                if batch:
-                    yield tuple(batch)
+                if batch := Batch(parts):
+                    yield batch
 
     def _require_data(self, value: Value) -> None:
         match value.state:
             case State.DATA:
-                return
+                if (missing := value.missing) is not None:
+                    raise MissingCodecError(value.offset, missing.library, missing.dictionary)
             case State.JUNK:
                 raise JunkError(value.offset)
             case State.TRIMMED:
@@ -376,21 +416,29 @@ class Log(abc.ABC):
                 assert_never(value.state)
 
 
+def _from(first: Position, value: Value) -> Part:
+    return Part(value.offset, first.index, value.records[first.index :])
+
+
+def _stepped_over(state: State, on_lost: OnLost, may_skip_trimmed: bool) -> bool:
+    match state:
+        case State.JUNK:
+            return True
+        case State.TRIMMED:
+            return may_skip_trimmed
+        case State.LOST:
+            return on_lost == "skip"
+        case _:
+            return False
+
+
 async def _one_by_one(
-    batches: AsyncGenerator[tuple[Record, ...], None],
+    batches: AsyncGenerator[Batch, None],
 ) -> AsyncGenerator[Record, None]:
     async with aclosing(batches):
         async for batch in batches:
             for record in batch:
                 yield record
-
-
-def _records_of(value: Value, start: int, end: int | None) -> tuple[Record, ...]:
-    offset = value.offset
-    return tuple(
-        Record(Position(offset, index), data)
-        for index, data in enumerate(value.records[start:end], start)
-    )
 
 
 __all__ = ["EARLIEST", "LATEST", "Edge", "Log", "OnLost", "Place", "checked_offset"]

@@ -199,9 +199,34 @@ class Network(Protocol):
         """
         ...
 
+    async def ask_parts(
+        self, to: Address, message: Message, budget_s: float, gap_s: float, take: Take
+    ) -> bool:
+        """Send a request as `ask` does, and hand each reply to `take` until it returns True.
+
+        Parts of an answer may be lost, come twice or out of order, or stop coming.
+
+        Args:
+            to: Who is asked.
+            message: The request.
+            budget_s: How long it is repeated before there is a first reply.
+            gap_s: How long the next part may take after another one.
+            take: Takes a reply, at once, when it comes; returns whether it was the last one.
+
+        Returns:
+            Whether `take` has seen the last part; False if parts stopped coming before.
+
+        Raises:
+            UnansweredError: no reply at all within `budget_s` seconds. It may have been executed.
+        """
+        ...
+
     def send(self, to: Address, message: Message) -> None:
         """Send once, best effort."""
         ...
+
+
+Take = Callable[[Message], bool]
 
 
 class UnansweredError(Exception):

@@ -15,16 +15,21 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Generic, Self, TypeVar, overload
 
 import corfu.client.connecting
 import corfu.embedded.opening
+from corfu.batch import Batch
 from corfu.client.settings import ClientSettings
+from corfu.compression import CodecName, Compression
 from corfu.config import LinkSettings
 from corfu.errors import UsageError
 from corfu.log import EARLIEST, LATEST, Edge, Log, OnLost, Place
+from corfu.runtime.dictionaries import Dictionary
+from corfu.stats import LogStats
 from corfu.types import Offset, Position, Record, State
 
 T = TypeVar("T")
@@ -102,7 +107,7 @@ class SyncLog:
         *,
         on_lost: OnLost = "raise",
         timeout: float | None = None,
-    ) -> Generator[tuple[Record, ...], None, None]:
+    ) -> Generator[Batch, None, None]:
         """See `Log.scan_batches`."""
         self._check()
         return self._iterate(self._log.scan_batches(start, end, on_lost=on_lost, timeout=timeout))
@@ -115,10 +120,19 @@ class SyncLog:
 
     def follow_batches(
         self, start: Place | Edge = LATEST, *, on_lost: OnLost = "raise"
-    ) -> Generator[tuple[Record, ...], None, None]:
+    ) -> Generator[Batch, None, None]:
         """See `Log.follow_batches`."""
         self._check()
         return self._iterate(self._log.follow_batches(start, on_lost=on_lost))
+
+    def seek(self, time: float | datetime, *, timeout: float | None = None) -> Offset:
+        """See `Log.seek`."""
+        return self._call(self._log.seek(time, timeout=timeout))
+
+    @property
+    def stats(self) -> LogStats:
+        """See `Log.stats`."""
+        return self._log.stats
 
     def tail(self, *, linearizable: bool = True, timeout: float | None = None) -> Offset:
         """See `Log.tail`."""
@@ -180,9 +194,7 @@ class SyncLog:
             future.cancel()
             raise
 
-    def _iterate(
-        self, batches: AsyncGenerator[tuple[Record, ...], None]
-    ) -> Generator[tuple[Record, ...], None, None]:
+    def _iterate(self, batches: AsyncGenerator[Batch, None]) -> Generator[Batch, None, None]:
         cursor = _Cursor(batches)
         try:
             while (batch := self._call(cursor.next())) is not None:
@@ -235,19 +247,37 @@ def connect(
     *,
     ordered: bool = False,
     timeout: float | None = None,
+    compression: CodecName | Compression | None = None,
+    dictionary: Dictionary | Sequence[Dictionary] | None = None,
+    cache_bytes: int | None = None,
     settings: ClientSettings | None = None,
     link: LinkSettings | None = None,
 ) -> SyncLog:
     """Open the log of a running cluster; see `corfu.connect`."""
     opening = corfu.client.connecting.connect(
-        cluster, ordered=ordered, timeout=timeout, settings=settings, link=link
+        cluster,
+        ordered=ordered,
+        timeout=timeout,
+        compression=compression,
+        dictionary=dictionary,
+        cache_bytes=cache_bytes,
+        settings=settings,
+        link=link,
     )
     return SyncLog(lambda: opening)
 
 
-def local(path: str | os.PathLike[str], *, file_bytes: int = 32 << 20) -> SyncLog:
+def local(
+    path: str | os.PathLike[str],
+    *,
+    file_bytes: int = 32 << 20,
+    compression: CodecName | Compression | None = None,
+    dictionary: Dictionary | Sequence[Dictionary] | None = None,
+) -> SyncLog:
     """Open the embedded log in a folder; see `corfu.local`."""
-    opening = corfu.embedded.opening.local(path, file_bytes=file_bytes)
+    opening = corfu.embedded.opening.local(
+        path, file_bytes=file_bytes, compression=compression, dictionary=dictionary
+    )
     return SyncLog(lambda: opening)
 
 
@@ -256,7 +286,7 @@ async def _awaited(open_log: Callable[[], Awaitable[Log]]) -> Log:
 
 
 def _one_by_one(
-    batches: Generator[tuple[Record, ...], None, None],
+    batches: Generator[Batch, None, None],
 ) -> Generator[Record, None, None]:
     try:
         for batch in batches:

@@ -6,7 +6,6 @@ Pure values only; imports nothing of ours.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import NamedTuple, NewType
 
 Offset = NewType("Offset", int)
@@ -55,12 +54,15 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """Place of a record: the entry's offset and the record's index in it. Ordered."""
+class Position(NamedTuple):
+    """Place of a record: the entry's offset and the record's index in it. Ordered.
+
+    A tuple, as `Record` is: a scan makes one of each for every record, and frozen dataclasses
+    would cost more than all else that is done with it.
+    """
 
     offset: Offset
-    index: int
+    index: int  # type: ignore[assignment]  # it hides `tuple.index`, which nobody misses
 
     def __str__(self) -> str:
         return f"{self.offset}.{self.index}"
@@ -97,8 +99,7 @@ class Range(NamedTuple):
     end: Offset
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One value a user appended, and its place."""
 
     position: Position

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from corfu.effects import Effect, Fetch
 from corfu.journal.format import DamagedRecordError, journal_name
-from corfu.types import EntryId, Offset, State
+from corfu.types import Digest, EntryId, Offset, State
 
 from .index import SERIAL_AT, STATE_MASK, cell_place
-from .names import JUNK_NAME, HeldEntry, Name, entry_digest
+from .names import JUNK_NAME, HeldEntry, Name
 from .records import RecordKind
 from .store import Store
 
@@ -119,36 +119,37 @@ class Loads:
             return whole(data, now)
         piece = self._tickets.pop(ticket)
         load = piece.load
+        view = memoryview(b"" if data is None else data)
         for position, cell, offset in piece.records:
             # Trimmed or repaired meanwhile: then what was read says nothing.
             if self._store.index.get(offset) == cell:
-                start = position - piece.start
-                end = start + cell_place(cell).length
-                self._take(load, offset, cell, b"" if data is None else data[start:end])
+                self._take(load, offset, cell, view[position - piece.start :])
         load.waiting -= 1
         if load.waiting:
             return []
         self._loads -= 1
         return load.then(load.values, now)
 
-    def _take(self, load: _Load, offset: Offset, cell: int, data: bytes) -> None:
+    def _take(self, load: _Load, offset: Offset, cell: int, data: memoryview) -> None:
         is_junk = cell & STATE_MASK == State.JUNK
         try:
-            record = self._store.parse(cell, data)
+            header, body = self._store.parse(cell, data)
         except DamagedRecordError as error:
             # What is junk the index says for certain: there is nothing that could be lost.
             if not is_junk:
                 self._store.mark_damaged(offset, cell, error.header)
             return
         if is_junk:
-            if record.kind == RecordKind.JUNK:
+            if header.kind == RecordKind.JUNK:
                 load.values[offset] = HeldEntry(JUNK_NAME, b"")
             return
-        if record.offset != offset:
+        if header.offset != offset:
             self._store.mark_damaged(offset, cell, None)
             return
-        name = Name(EntryId(record.entry_id), entry_digest(record.body), len(record.body))
-        load.values[offset] = HeldEntry(name, record.body)
+        # The digest was checked just now; it is not computed once more. And the body is copied
+        # once, out of what was read for many.
+        name = Name(EntryId(header.entry_id), Digest(header.body_digest), header.body_bytes)
+        load.values[offset] = HeldEntry(name, bytes(body))
         if load.keep_names:
             self._store.memory.remember(offset, name)
 

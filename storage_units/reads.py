@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from corfu.config import ENTRY_BYTES_MAX, HELD_MAX
+from corfu.config import ENTRY_BYTES_MAX, HELD_MAX, PART_BYTES_MAX
 from corfu.effects import Effect, Send
 from corfu.messages import Copy, Entries, Entry, Read, Reason, WrongEpoch
 from corfu.types import JUNK_ID, OFFSET_MAX, Address, Digest, Epoch, Offset, RequestId, State
@@ -214,32 +214,54 @@ class Reads:
         """Send what was found, after reading from disk what is not in memory."""
         context = self._context
         if not found.cold:
-            return [self._entries(message, found, found.hot, sender)]
+            return self._replies(message, found, found.hot, sender)
         if context.loads.full:
             return context.refuse(message, Reason.BUSY, sender)
 
         def then(values: Mapping[Offset, HeldEntry], _: float) -> list[Effect]:
             # In the epoch that admitted it, whatever was sealed meanwhile: values are final, and
             # what was EMPTY then is only a hint.
-            return [self._entries(message, found, {**found.hot, **values}, sender)]
+            return self._replies(message, found, {**found.hot, **values}, sender)
 
         return context.loads.start(found.cold, then)
 
-    def _entries(
+    def _replies(
         self,
         message: Read | Copy,
         found: _Found,
         values: Mapping[Offset, HeldEntry],
         sender: Address,
-    ) -> Send:
-        listed = [self._entry(offset, values) for offset in found.offsets]
-        entries = tuple(entry for entry in listed if entry is not None)
-        trim_mark = self._context.standing.trim_mark
-        reply = Entries(
-            message.request, message.epoch, message.offset, found.end, trim_mark, entries
-        )
+    ) -> list[Effect]:
+        """Return the answer, in one message or in parts.
+
+        Parts follow each other without gap, and each leaves in one burst, for nothing but the
+        fragments of a larger body is acknowledged. The last one reaches the end that was asked
+        for; an answer that stops before says so by one more part, without length.
+        """
+        listed = [e for o in found.offsets if (e := self._entry(o, values)) is not None]
+        in_parts = isinstance(message, Read) and message.bytes_max > PART_BYTES_MAX
+        start, end = message.offset, found.end
+        parts: list[tuple[Offset, Offset, list[Entry]]] = []
+        group: list[Entry] = []
+        size = 0
+        for entry in listed if in_parts else ():
+            size += len(entry.entry) + _ENTRY_OVERHEAD_BYTES
+            if group and size > PART_BYTES_MAX:
+                parts.append((start, entry.offset, group))
+                start, group = entry.offset, []
+                size = len(entry.entry) + _ENTRY_OVERHEAD_BYTES
+            group.append(entry)
+        parts.append((start, end, group if in_parts else listed))
+        if isinstance(message, Read) and in_parts and end < message.end:
+            parts.append((end, end, []))
+        mark = self._context.standing.trim_mark
+        request, epoch = message.request, message.epoch
         # Nothing is read from a record that waits for its fsync: then the reply waits, too.
-        return Send(sender, reply, ordered=not found.durable)
+        ordered = not found.durable
+        return [
+            Send(sender, Entries(request, epoch, first, last, mark, tuple(group)), ordered)
+            for first, last, group in parts
+        ]
 
     def _entry(self, offset: Offset, values: Mapping[Offset, HeldEntry]) -> Entry | None:
         """Return how the reply lists an offset now; None if it was trimmed meanwhile."""

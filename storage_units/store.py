@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 from corfu.config import BLOCK_OFFSETS
 from corfu.journal.format import (
-    DamagedRecordError,
     JournalRecord,
     Place,
     RecordHeader,
@@ -314,23 +313,17 @@ class Store:
 
     # What is read back.
 
-    def parse(self, cell: int, data: bytes) -> JournalRecord:
-        """Return the record at `cell` from bytes that begin there.
+    def parse(self, cell: int, data: memoryview) -> tuple[RecordHeader, memoryview]:
+        """Return header and body of the record at `cell` from bytes that begin there.
+
+        A cell keeps only a bound of the length, so there may be bytes of other records behind.
+        The body's digest is checked; it is the one in the header.
 
         Raises:
             DamagedRecordError: It fails its digest.
         """
         place = cell_place(cell)
-        try:
-            return self.journal.parse(place, data)
-        except DamagedRecordError as error:
-            # A cell keeps only a bound of the length; a sound header tells the true one.
-            if error.header is None:
-                raise
-            exact = record_bytes(error.header.body_bytes)
-            if exact >= place.length:
-                raise
-            return self.journal.parse(Place(place.serial, place.position, exact), data[:exact])
+        return self.journal.parse_prefix(place.serial, place.position, data[: place.length])
 
     # What is reported.
 

@@ -17,6 +17,7 @@ import click
 from rich.console import Console
 
 import corfu
+from corfu.compression import Compression
 from corfu.entry import RECORD_BYTES_MAX
 from corfu.errors import AppendError, CorfuError
 from corfu.types import Position
@@ -66,16 +67,21 @@ class Totals:
         }
 
 
-async def append_lines(cluster: str, source: BinaryIO, timeout_s: float) -> Totals:
+async def append_lines(
+    cluster: str, source: BinaryIO, timeout_s: float, compression: Compression
+) -> Totals:
     """Append each line of `source`, without its line end, in order.
 
     Raises:
+        UsageError: what `compression` needs is missing.
         CommandError: an append failed; its text says how many lines are certainly in the log.
     """
     totals = Totals()
     begun = time.monotonic()
     # ordered: the log order of the lines is theirs also if a leader fails meanwhile.
-    async with corfu.connect(cluster, ordered=True, timeout=timeout_s) as log:
+    async with corfu.connect(
+        cluster, ordered=True, timeout=timeout_s, compression=compression
+    ) as log:
         with _progress(totals, begun):
             try:
                 await append_batches(log, _batches(source), totals)

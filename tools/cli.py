@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "trim": ".trim:trim",
     "fill": ".data:fill",
     "holes": ".holes:holes",
+    "dict": ".dictionary:dictionary_group",
     "status": ".status:status",
     "unit": ".admin.unit:unit",
     "layout": ".admin.layout:layout",

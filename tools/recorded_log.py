@@ -159,6 +159,19 @@ class RecordedLog:
             Read(invoked, self._recorder.now(), self._name, offset, seen, index, cached=True)
         )
 
+    async def seek(self) -> None:
+        """Look for a time, and read the entry where that leads to.
+
+        A seek is composed of reads, and of what clocks say, which no rule promises anything about.
+        So nothing of its own is recorded: what it may have done wrong to the log (a hole filled
+        too early, a value kept too long) shows in what is read there, and in all other answers.
+        """
+        time = self._recorder.now() * self._rng.random()
+        with contextlib.suppress(UnavailableError):
+            offset = await self.log.seek(time, timeout=_TIMEOUT_S)
+            if offset >= self._options.first:
+                await self._read(offset)
+
     async def tail(self) -> None:
         """Ask for the tail, confirmed or not."""
         await self._ask_tail(confirmed=self._rng.random() < 0.7)

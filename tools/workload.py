@@ -121,7 +121,7 @@ class Workload:
 
     async def _read_on(self, recorded: RecordedLog) -> None:
         choices: list[Step] = [recorded.read_record] * 3 + [recorded.tail] * 2
-        choices += [recorded.read_entry, recorded.scan, recorded.fill]
+        choices += [recorded.read_entry, recorded.scan, recorded.fill, recorded.seek]
         if self._rng.random() < self._options.trim_clients:
             choices.append(recorded.trim)
         while not self._stopping.is_set():

@@ -37,6 +37,7 @@ class Appender:
     ) -> None:
         self._cluster = cluster
         self._settings = cluster.settings
+        self._encode = cluster.codec.encode
         self._endpoint = cluster.endpoint
         self._new_entry_id = new_entry_id
         self._wall_us = wall_us
@@ -186,7 +187,11 @@ class Appender:
 
     def _launch(self, calls: list[Call]) -> None:
         entry = OutgoingEntry(
-            calls, self._new_entry_id(), self._wall_us(), ordered=self._settings.ordered
+            calls,
+            self._new_entry_id(),
+            self._wall_us(),
+            ordered=self._settings.ordered,
+            encode=self._encode,
         )
         assert len(entry.body) <= ENTRY_BYTES_MAX
         self._entries[entry] = len(entry.body)
@@ -292,7 +297,7 @@ class Appender:
             self._fail_queued(None)
         if entry.unsettled is None:
             # Nothing of the entry is under way, so it may still leave without this call.
-            entry.withdraw(call, self._new_entry_id(), self._wall_us())
+            entry.withdraw(call, self._new_entry_id(), self._wall_us(), self._encode)
             if entry.task is not None and (self._settings.ordered or not entry.calls):
                 entry.task.cancel()
                 if not entry.started:

@@ -16,17 +16,24 @@ import xxhash
 from corfu.client.cluster import Cluster
 from corfu.client.settle import Trouble, ask_fill, describe, without_chain
 from corfu.client.span import Span
-from corfu.client.values import Value
-from corfu.entry import decode_entry
+from corfu.client.values import Value, data_value
+from corfu.compression import EntryCodec
+from corfu.config import PART_BYTES_MAX
 from corfu.errors import ConflictError, WireError
 from corfu.messages import Copy, Entries, Entry, Fill, Filled, Message, NotWritten, Read
 from corfu.ports import UnansweredError
-from corfu.types import JUNK_ID, Address, Offset, State
+from corfu.types import JUNK_ID, Address, Offset, State, UnitId
 
 _FILLS_AT_ONCE = 32
 
 _OFFSETS_MAX = 4096
 """Offsets of a chain in one Read: bounds what is booked for holes."""
+
+_EXPANDED_BYTES_MAX = 8 << 20
+"""What the entries of one answer may expand to: those behind are asked for again.
+
+Compressed, thousands of the largest entries fit one answer; all at once they would fill memory.
+"""
 
 Spawn = Callable[[Coroutine[object, object, None]], object]
 
@@ -42,6 +49,8 @@ class Found:
     values: dict[Offset, Value] = field(default_factory=dict)
     damaged: list[Entry] = field(default_factory=list)
     size: int = 0
+    beyond: tuple[Offset, ...] = ()
+    """Where those parts of an answer begin that came although one before them did not."""
 
     def holes(self, offsets: Iterable[int]) -> list[Offset]:
         """Return which of the offsets are neither found nor damaged."""
@@ -57,6 +66,46 @@ class HoleWait:
     until: float | None = None
 
 
+class _Parts:
+    """The parts of one answer, joined: how far they reach without gap, and what came beyond."""
+
+    def __init__(self, message: Read, unit: UnitId, keep: Callable[[Entries], Offset]) -> None:
+        self.reached = message.offset
+        self.beyond: dict[Offset, Offset] = {}
+        self.trouble: Retry | ConflictError | None = None
+        self._message = message
+        self._unit = unit
+        self._keep = keep
+        self._end = message.end
+
+    def take(self, reply: Message) -> bool:
+        """Take a reply; return whether there is nothing more to wait for."""
+        try:
+            self._join(reply)
+        except (Retry, ConflictError) as trouble:
+            self.trouble = trouble
+            return True
+        return self.reached >= self._end
+
+    def _join(self, reply: Message) -> None:
+        message = self._message
+        if not isinstance(reply, Entries) or reply.epoch != message.epoch:
+            raise Retry(describe(reply, self._unit))
+        start, end = reply.offset, reply.end
+        if not message.offset <= start <= end <= message.end:
+            raise Retry(f"unit {self._unit} answered about another range")
+        if start == end:
+            # It says no more than up to here.
+            self._end = start
+        elif self.reached <= start < self._end and start not in self.beyond:
+            taken = self.beyond[start] = self._keep(reply)
+            if taken < end:
+                # More would expand to too much: what is behind is asked for again.
+                self._end = min(self._end, taken)
+            while self.reached in self.beyond:
+                self.reached = self.beyond.pop(self.reached)
+
+
 class ChainReader:
     """Reads spans. Every method may raise `Retry`."""
 
@@ -64,6 +113,7 @@ class ChainReader:
         self._cluster = cluster
         self._endpoint = cluster.endpoint
         self._settings = cluster.settings
+        self._codec = cluster.codec
         self._spawn = spawn
 
     async def read(
@@ -75,7 +125,10 @@ class ChainReader:
             span: The chain; `start` is one of its offsets.
             start: First offset.
             end: End of the range.
-            bytes_max: Bytes of entries to send; one entry comes even if it is larger.
+            bytes_max: Bytes of entries to send; one entry comes even if it is larger. Above
+                `PART_BYTES_MAX` they come in parts. Then what is lost on the way may be missing:
+                `found` tells what came beyond the first gap, before which the reading stopped,
+                perhaps where it began.
             wait_s: The unit may hold the question so long for a first value in the range.
         """
         end = Offset(min(end, start + _OFFSETS_MAX * span.stride))
@@ -91,18 +144,48 @@ class ChainReader:
         message = Read(
             request, span.layout.epoch, start, end, max(1, bytes_max), int(wait_s * 1000)
         )
+        if bytes_max > PART_BYTES_MAX:
+            return await self._read_parts(span, message, found)
         reply = await self._ask(span.tail_unit.address, message, wait_s)
         if not isinstance(reply, Entries) or reply.epoch != span.layout.epoch:
             raise Retry(describe(reply, span.tail_unit.id))
         if reply.offset != start or not start < reply.end <= end:
             raise Retry(f"unit {span.tail_unit.id} answered about another range")
+        return found, self._take_reply(span, reply, found)
+
+    async def _read_parts(self, span: Span, message: Read, found: Found) -> tuple[Found, Offset]:
+        """Take an answer that comes in parts; some of them may not come."""
+        unit = span.tail_unit
+        parts = _Parts(message, unit.id, lambda reply: self._take_reply(span, reply, found))
+        budget, gap = self._settings.unit_budget_s, self._settings.part_gap_s
+        try:
+            await self._endpoint.ask_parts(unit.address, message, budget, gap, parts.take)
+        except UnansweredError:
+            raise Retry(f"the unit at {unit.address} did not answer") from None
+        if parts.trouble is not None:
+            raise parts.trouble
+        found.beyond = tuple(sorted(parts.beyond))
+        return found, parts.reached
+
+    def _take_reply(self, span: Span, reply: Entries, found: Found) -> Offset:
+        """Add what a unit has said of a range of its chain; return how far it was taken."""
+        end = reply.end
         for entry in reply.entries:
-            if start <= entry.offset < reply.end:
-                self._take(found, entry)
-        self._cluster.trim_mark = max(self._cluster.trim_mark, reply.trim_mark)
-        for offset in map(Offset, span.offsets(start, min(reply.end, reply.trim_mark))):
-            found.values.setdefault(offset, Value(offset, State.TRIMMED))
-        return found, reply.end
+            if reply.offset <= entry.offset < end:
+                _take(found, entry, self._codec)
+                if found.size > _EXPANDED_BYTES_MAX:
+                    end = Offset(entry.offset + 1)
+        if reply.entries:
+            # Whatever is not EMPTY was granted; entries come in order.
+            last = reply.entries[-1].offset
+            if last in found.values:
+                self._cluster.saw(last)
+        if reply.trim_mark > self._cluster.trim_mark:
+            self._cluster.trim_mark = reply.trim_mark
+        if reply.trim_mark > reply.offset:
+            for offset in map(Offset, span.offsets(reply.offset, min(end, reply.trim_mark))):
+                found.values.setdefault(offset, Value(offset, State.TRIMMED))
+        return end
 
     async def complete(
         self, span: Span, found: Found, holes: list[Offset], wait: HoleWait
@@ -199,7 +282,7 @@ class ChainReader:
                     continue
                 for entry in reply.entries:
                     if _is_copy_of(entry, damaged):
-                        return _decode(entry)
+                        return _decode(entry, self._codec)
         # In doubt, or no other copy is to be had: nothing may be returned before the repair.
         raise Retry(f"offset {damaged.offset} is damaged at unit {span.tail_unit.id}")
 
@@ -213,21 +296,20 @@ class ChainReader:
         except UnansweredError:
             raise Retry(f"the unit at {to} did not answer") from None
 
-    def _take(self, found: Found, entry: Entry) -> None:
-        match entry.state:
-            case State.DATA:
-                self._cluster.saw(entry.offset)
-                if xxhash.xxh3_64_intdigest(entry.entry) != entry.digest:
-                    raise Retry(f"offset {entry.offset} came with a wrong digest")
-                found.values[entry.offset] = _decode(entry)
-                found.size += len(entry.entry)
-            case State.JUNK | State.TRIMMED | State.LOST:
-                self._cluster.saw(entry.offset)
-                found.values[entry.offset] = Value(entry.offset, entry.state)
-            case State.DAMAGED:
-                found.damaged.append(entry)
-            case State.EMPTY:
-                pass
+
+def _take(found: Found, entry: Entry, codec: EntryCodec) -> None:
+    match entry.state:
+        case State.DATA:
+            if xxhash.xxh3_64_intdigest(entry.entry) != entry.digest:
+                raise Retry(f"offset {entry.offset} came with a wrong digest")
+            value = found.values[entry.offset] = _decode(entry, codec)
+            found.size += value.size
+        case State.JUNK | State.TRIMMED | State.LOST:
+            found.values[entry.offset] = Value(entry.offset, entry.state)
+        case State.DAMAGED:
+            found.damaged.append(entry)
+        case State.EMPTY:
+            pass
 
 
 def _is_copy_of(entry: Entry, damaged: Entry) -> bool:
@@ -239,11 +321,10 @@ def _is_copy_of(entry: Entry, damaged: Entry) -> bool:
     )
 
 
-def _decode(entry: Entry) -> Value:
+def _decode(entry: Entry, codec: EntryCodec) -> Value:
     try:
-        body = decode_entry(entry.entry)
+        return data_value(entry.offset, entry.entry, codec)
     except WireError as error:
         # Its digest is right: it was appended like this, by something that is no client of this
         # format. No other copy will read better.
         raise ConflictError(f"offset {entry.offset} holds an unreadable entry: {error}") from error
-    return Value(entry.offset, State.DATA, body.records, len(entry.entry))

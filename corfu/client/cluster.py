@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Generic, Protocol, TypeVar
 
 from corfu.client.settings import ClientSettings
+from corfu.compression import EntryCodec
 from corfu.errors import UnavailableError
 from corfu.layout import Layout, problems
 from corfu.messages import GetLayout, GetTail, LayoutIs, Message, NotLeader, Rejected, TailIs
@@ -92,6 +93,7 @@ class Cluster:
         self._on_cluster = on_cluster
         self.endpoint = endpoint
         self.settings = settings
+        self.codec = EntryCodec(settings.compression)
         self.rng = rng
         self.trim_mark = Offset(0)
         self.tail_seen = Offset(0)

@@ -7,16 +7,18 @@ import ipaddress
 import os
 import random
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from types import TracebackType
 
 from corfu.addresses import parse_addresses
 from corfu.client.log import LogClient
 from corfu.client.settings import ClientSettings
+from corfu.compression import CodecName, Compression, EntryCodec, compression_of
 from corfu.config import LOOPBACK_DATAGRAM_BYTES_MAX, LinkSettings
 from corfu.errors import UnavailableError, UsageError
 from corfu.link import Link
+from corfu.runtime.dictionaries import Dictionary, dictionaries_of
 from corfu.runtime.driver import Driver
 from corfu.runtime.udp import bind_udp
 from corfu.types import Address, ClusterId, Incarnation
@@ -59,6 +61,10 @@ class Connecting:
             datagrams = await bind_udp(host, 0)
         except OSError as error:
             raise UnavailableError(f"no local socket: {error}") from error
+        # What a scan reads ahead waits there while the program works. Linux says twice what it
+        # gives, and counts a datagram as up to twice its length.
+        room = max(1, datagrams.recv_buffer_bytes // 4)
+        settings = replace(self._settings, ahead_bytes=min(self._settings.ahead_bytes, room))
         rng = random.Random(os.urandom(16))  # noqa: S311 - for jitter only
         link = Link(
             cluster=None,
@@ -84,7 +90,7 @@ class Connecting:
         driver.start()
         log = LogClient(
             driver,
-            self._settings,
+            settings,
             rng=rng,
             entropy=os.urandom,
             sequencers=self._sequencers,
@@ -106,6 +112,9 @@ def connect(
     *,
     ordered: bool = False,
     timeout: float | None = None,
+    compression: CodecName | Compression | None = None,
+    dictionary: Dictionary | Sequence[Dictionary] | None = None,
+    cache_bytes: int | None = None,
     settings: ClientSettings | None = None,
     link: LinkSettings | None = None,
 ) -> Connecting:
@@ -117,11 +126,19 @@ def connect(
             failures too, and after a failed append those queued behind it are not appended.
         timeout: Seconds a call may take that names no timeout, opening included; the default
             is 30.
-        settings: All else, for those who must; `ordered` and `timeout` go before it.
+        compression: "zstd" or "lz4" compresses what is appended, entry by entry; a `Compression`
+            says how. Worth it where the network is the limit; all clients read it, whatever
+            they say here, if they have the libraries of the extra `compression`.
+        dictionary: Trained zstd dictionaries (see `corfu dict train`), or paths of such: the
+            first is used for appending by "zstd", all for reading.
+        cache_bytes: How much of what was read is kept in memory, so that reading it again asks
+            nobody; the default is 16 MiB, 0 keeps nothing. What `trim` gave up is dropped.
+        settings: All else, for those who must; the arguments above go before it.
         link: How requests travel over datagrams.
 
     Raises:
-        UsageError: `cluster` is no list of addresses.
+        UsageError: `cluster` is no list of addresses; or a library for `compression` is missing,
+            a dictionary is none.
         UnavailableError: From awaiting: no replica answered; the text names those asked.
     """
     sequencers = parse_addresses(cluster)
@@ -134,6 +151,14 @@ def connect(
         if not timeout > 0:
             raise UsageError(f"timeout must be above 0, not {timeout!r}")
         settings = replace(settings, timeout_s=timeout)
+    chosen = compression_of(settings.compression, compression, dictionaries_of(dictionary))
+    settings = replace(settings, compression=chosen)
+    # Now, and not half-way through opening: what lacks is the caller's to mend.
+    EntryCodec(chosen)
+    if cache_bytes is not None:
+        if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < 0:
+            raise UsageError(f"cache_bytes must be an integer of 0 or more, not {cache_bytes!r}")
+        settings = replace(settings, cache_bytes=cache_bytes)
     if link is None:
         link = LinkSettings()
         if all(map(_is_loopback, sequencers)):

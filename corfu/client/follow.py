@@ -15,6 +15,7 @@ from corfu.client.cluster import Cluster
 from corfu.client.read import Reader
 from corfu.client.span import Span, spans_of
 from corfu.client.values import Value
+from corfu.config import PART_BYTES_MAX
 from corfu.errors import UnavailableError
 from corfu.layout import Layout
 from corfu.types import Offset
@@ -143,7 +144,7 @@ class _Live:
                 span,
                 at,
                 end,
-                bytes_max=self._settings.read_bytes,
+                bytes_max=min(self._settings.read_bytes, PART_BYTES_MAX),
                 wait_s=self._settings.follow_wait_s,
             )
             for entry in found.damaged:

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Self, TypeVar
 
 from corfu.client.append import Appender
+from corfu.client.cache import ValueCache
 from corfu.client.cluster import Cluster, Endpoint
 from corfu.client.follow import follow
 from corfu.client.packing import Submitted
@@ -22,6 +22,7 @@ from corfu.client.values import Value
 from corfu.errors import UnavailableError, UsageError
 from corfu.log import Log, checked_offset
 from corfu.messages import HeldOffset, Rejected, Trim, TrimReached
+from corfu.stats import LogStats
 from corfu.types import Address, ClusterId, EntryId, Offset, Position, State
 
 T = TypeVar("T")
@@ -70,14 +71,13 @@ class LogClient(Log):
         self._calls: set[asyncio.Task[object]] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._cluster = Cluster(endpoint, settings, rng, sequencers, on_cluster)
-        self._reader = Reader(self._cluster, self._spawn)
+        self._cache = ValueCache(settings.cache_bytes)
+        self._reader = Reader(self._cluster, self._spawn, self._cache)
         self._appender = Appender(
             self._cluster,
             lambda: EntryId(entropy(16)),
             wall_us or (lambda: int(endpoint.now() * 1e6)),
         )
-        self._cache: OrderedDict[Offset, Value] = OrderedDict()
-        self._cached = 0
 
     @property
     def endpoint(self) -> Endpoint:
@@ -138,6 +138,12 @@ class LogClient(Log):
         # A leader that took over meanwhile has not seen what units freed before.
         return replace(reached, at_least=reached.at_least or reached.epoch != epoch)
 
+    @property
+    def stats(self) -> LogStats:
+        """See `Log`."""
+        cache = self._cache
+        return LogStats(cache_hits=cache.hits, cache_misses=cache.misses, cache_bytes=cache.bytes)
+
     # What `Log` asks for.
 
     def _check(self) -> None:
@@ -168,13 +174,11 @@ class LogClient(Log):
         return await self._appender.append(records, deadline)
 
     async def _read_value(self, offset: Offset, deadline: float) -> Value:
-        cached = self._cache.get(offset)
-        if cached is not None and offset >= self._cluster.trim_mark:
-            self._cache.move_to_end(offset)
+        cached = self._cache.get(offset, self._cluster.trim_mark)
+        if cached is not None:
             return cached
         value = await self._run(self._reader.read_offset(offset, deadline))
-        if value.state is State.DATA and value.size <= self.settings.cache_bytes:
-            self._keep(value)
+        self._cache.put(value, self._cluster.trim_mark)
         return value
 
     async def _edges(self, deadline: float) -> tuple[Offset, Offset]:
@@ -194,15 +198,6 @@ class LogClient(Log):
         return await self._run(anext(values, None))
 
     # Inside.
-
-    def _keep(self, value: Value) -> None:
-        """Cache a value: it is final, so only a trim can make it wrong to return it."""
-        if value.offset in self._cache:
-            return
-        self._cache[value.offset] = value
-        self._cached += value.size
-        while self._cached > self.settings.cache_bytes:
-            self._cached -= self._cache.popitem(last=False)[1].size
 
     async def _fill(self, offset: Offset, deadline: float) -> State:
         # A unit cannot know the tail, so the client refuses what would take a place from an

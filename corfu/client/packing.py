@@ -18,6 +18,9 @@ from corfu.entry import ENTRY_HEAD_BYTES, encode_entry, packed_bytes
 from corfu.errors import AppendError
 from corfu.types import Digest, EntryId, Offset, Position
 
+Encode = Callable[[Sequence[bytes], int], bytes]
+"""Records and a timestamp in microseconds to the bytes of their entry."""
+
 _LENGTH_BYTES = packed_bytes(b"")
 
 SHARED_DEADLINE_S = 0.05
@@ -102,7 +105,15 @@ class OutgoingEntry:
         *("ordered", "started", "task", "trouble", "unsettled"),
     )
 
-    def __init__(self, calls: list[Call], id_: EntryId, now_us: int, *, ordered: bool) -> None:
+    def __init__(
+        self,
+        calls: list[Call],
+        id_: EntryId,
+        now_us: int,
+        *,
+        ordered: bool,
+        encode: Encode = encode_entry,
+    ) -> None:
         assert calls
         self.calls = calls
         self.ordered = ordered
@@ -113,12 +124,13 @@ class OutgoingEntry:
         self.task: asyncio.Task[None] | None = None
         for call in calls:
             call.entry = self
-        self._form(id_, now_us)
+        self._form(id_, now_us, encode)
 
-    def _form(self, id_: EntryId, now_us: int) -> None:
+    def _form(self, id_: EntryId, now_us: int, encode: Encode) -> None:
         self.id = id_
         records = [record for call in self.calls for record in call.records]
-        self.body = encode_entry(records, now_us)
+        # Here alone is anything compressed: however often the entry is sent, its bytes stay.
+        self.body = encode(records, now_us)
         self.digest = Digest(xxhash.xxh3_64_intdigest(self.body))
 
     @property
@@ -130,7 +142,9 @@ class OutgoingEntry:
         times = [call.deadline for call in self.calls]
         return (min if self.ordered else max)(times, default=0.0)
 
-    def withdraw(self, call: Call, id_: EntryId, now_us: int) -> None:
+    def withdraw(
+        self, call: Call, id_: EntryId, now_us: int, encode: Encode = encode_entry
+    ) -> None:
         """Take a call out of an entry that stands nowhere and of which no Write is under way.
 
         Every offset tried is settled as another's, so the bytes so far will never be seen.
@@ -140,7 +154,7 @@ class OutgoingEntry:
         assert self.unsettled is None
         self.calls.remove(call)
         if self.calls:
-            self._form(id_, now_us)
+            self._form(id_, now_us, encode)
 
     def appended(self, offset: Offset) -> None:
         """Tell every waiting call its positions."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from corfu.compression import Compression
 from corfu.config import ENTRY_BYTES_MAX
 
 
@@ -31,7 +32,13 @@ class ClientSettings:
     """
 
     entry_bytes_target: int = 60_000
-    """An entry is closed at this size: it leaves in one burst (`BURST_BYTES_MAX`)."""
+    """An entry is closed at this size: it leaves in one burst (`BURST_BYTES_MAX`).
+
+    Counted before compression.
+    """
+
+    compression: Compression = field(default_factory=Compression)
+    """Whether entries are compressed, and the dictionaries to read with."""
 
     entries_in_flight_max: int = 64
     bytes_in_flight_max: int = 8 << 20
@@ -62,12 +69,20 @@ class ClientSettings:
     gap_grace_s: float = 0.01
     """How long a follower lets an overtaken entry catch up before it asks the head for it."""
 
-    read_bytes: int = 60_000
-    """Bytes of entries asked for in one Read: the answer leaves in one burst."""
+    read_bytes: int = 256 << 10
+    """Bytes of entries that a scan asks one chain for in one Read; the answer comes in parts, each
+    of which leaves in one burst (`PART_BYTES_MAX`)."""
+
+    part_gap_s: float = 0.1
+    """How long the next part of such an answer may take before what lacks is asked for again."""
 
     window_bytes: int = 1 << 20
-    windows_ahead: int = 3
-    """A scan reads this many windows of `window_bytes` ahead of what it has yielded."""
+    """Most bytes of entries that a scan asks of all chains together for one window, and about
+    what it yields at once."""
+
+    ahead_bytes: int = 3 << 20
+    """A scan reads so many bytes ahead of what it has yielded. They come as fast as units send, so
+    the socket's receive buffer must hold them: `connect` takes less where that is small."""
 
     follow_wait_s: float = 1.0
     """How long a follower's Read stays parked at a tail unit."""
@@ -75,8 +90,8 @@ class ClientSettings:
     follow_bytes: int = 8 << 20
     """Bytes that a follower buffers ahead of the first offset it still lacks."""
 
-    cache_bytes: int = 4 << 20
-    """Entries kept for reading their records one by one."""
+    cache_bytes: int = 16 << 20
+    """Values kept in memory, so that reading them again asks nobody; 0: none."""
 
     def __post_init__(self) -> None:
         if not 1024 <= self.entry_bytes_target <= ENTRY_BYTES_MAX:
@@ -85,5 +100,7 @@ class ClientSettings:
             raise ValueError(f"read_bytes must be in [1, {ENTRY_BYTES_MAX}]")
         if not 0 < self.backoff_s_min <= self.backoff_s_max:
             raise ValueError("backoff_s_min must be above 0 and at most backoff_s_max")
-        if self.timeout_s <= 0 or self.entries_in_flight_max < 1 or self.windows_ahead < 1:
-            raise ValueError("timeout_s, entries_in_flight_max and windows_ahead: above 0")
+        if self.timeout_s <= 0 or self.entries_in_flight_max < 1 or self.ahead_bytes < 1:
+            raise ValueError("timeout_s, entries_in_flight_max and ahead_bytes: above 0")
+        if self.cache_bytes < 0:
+            raise ValueError("cache_bytes must be 0 or more")

@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from corfu.client.packing import Call, Queue, Submitted
-from corfu.client.values import Value
+from corfu.client.values import Value, data_value
+from corfu.compression import Compression, EntryCodec
 from corfu.embedded.store import LocalStore
-from corfu.entry import ENTRY_HEAD_BYTES, decode_entry, encode_entry
+from corfu.entry import ENTRY_HEAD_BYTES
 from corfu.errors import (
     AppendUnknownError,
     ConflictError,
@@ -26,6 +27,7 @@ from corfu.journal.format import DamagedRecordError, JournalFullError
 from corfu.log import Log, checked_offset
 from corfu.ports import DiskWorker
 from corfu.runtime.committer import Committer
+from corfu.stats import LogStats
 from corfu.types import Offset, Position, State
 
 _TIMEOUT_S = 30.0
@@ -50,6 +52,7 @@ class LocalLog(Log):
         pid: Callable[[], int],
         wall_us: Callable[[], int],
         on_close: Callable[[], None],
+        codec: EntryCodec | None = None,
     ) -> None:
         """Serve a store; made by `corfu.local`.
 
@@ -60,7 +63,9 @@ class LocalLog(Log):
             pid: The id of the process that runs this.
             wall_us: Microseconds since 1970.
             on_close: Called when all is done: frees the folder.
+            codec: Packs and unpacks entries; None: without compressing.
         """
+        self._codec = codec or EntryCodec(Compression())
         self._store = store
         self._worker = worker
         self._loop = loop
@@ -69,7 +74,8 @@ class LocalLog(Log):
         self._wall_us = wall_us
         self._on_close = on_close
         self._queue = Queue()
-        self._batch: list[tuple[Offset, list[Call]]] = []
+        self._batch: list[tuple[Offset, int, list[Call]]] = []
+        self._hits = self._misses = 0
         self._trims: list[tuple[Offset, asyncio.Future[None]]] = []
         self._trims_in_commit: list[tuple[Offset, asyncio.Future[None]]] = []
         self._durable = store.next
@@ -95,7 +101,7 @@ class LocalLog(Log):
         """A write or sync failed: what the disk holds is unknown, so nothing goes on."""
         self._failure = error
         self._committer.stop()
-        for _, calls in self._batch:
+        for *_, calls in self._batch:
             for call in calls:
                 call.fail(AppendUnknownError(f"the disk failed: {error}"))
         self._queue.fail_all(lambda: NotAppendedError(f"the disk failed: {error}"))
@@ -159,6 +165,13 @@ class LocalLog(Log):
             raise UnavailableError("trim: the disk did not answer in time", "unknown") from None
         return self._mark
 
+    @property
+    def stats(self) -> LogStats:
+        """See `Log`."""
+        return LogStats(
+            cache_hits=self._hits, cache_misses=self._misses, cache_bytes=self._recent_bytes
+        )
+
     # What `Log` asks for.
 
     def _check(self) -> None:
@@ -209,7 +222,7 @@ class LocalLog(Log):
         return call
 
     def _expire(self, call: Call) -> None:
-        if any(call in calls for _, calls in self._batch):
+        if any(call in calls for *_, calls in self._batch):
             call.fail(AppendUnknownError("the disk did not answer in time"))
         else:
             call.fail(NotAppendedError("not written in time: the disk is slow or full"))
@@ -287,10 +300,11 @@ class LocalLog(Log):
     def _finish_batch(self) -> None:
         self._store.committed()
         batch, self._batch = self._batch, []
-        for offset, calls in batch:
+        for offset, timestamp_us, calls in batch:
             self._durable = Offset(offset + 1)
             records = tuple(record for call in calls for record in call.records)
-            self._remember(Value(offset, State.DATA, records, sum(map(len, records)) + 64))
+            size = sum(map(len, records)) + 64
+            self._remember(Value(offset, State.DATA, records, size, timestamp_us))
             index = 0
             for call in calls:
                 if not call.future.done():
@@ -331,10 +345,10 @@ class LocalLog(Log):
             if first is None or ENTRY_HEAD_BYTES + first > room:
                 break
             calls = self._queue.take(min(_ENTRY_BYTES_TARGET, room))
-            entry = encode_entry(
-                [record for call in calls for record in call.records], self._wall_us()
-            )
-            self._batch.append((self._store.append(entry), calls))
+            timestamp_us = self._wall_us()
+            records = [record for call in calls for record in call.records]
+            offset = self._store.append(self._codec.encode(records, timestamp_us))
+            self._batch.append((offset, timestamp_us, calls))
         if self._queue and not self._batch:
             # No room: a spare journal file is being made, or the disk is full. Look again.
             self._retry_later()
@@ -354,7 +368,7 @@ class LocalLog(Log):
             grown.set_result(None)
 
     def _end_calls(self) -> None:
-        for _, calls in self._batch:
+        for *_, calls in self._batch:
             for call in calls:
                 call.fail(AppendUnknownError("the log was closed"))
         self._queue.fail_all(lambda: NotAppendedError("the log was closed"))
@@ -367,7 +381,9 @@ class LocalLog(Log):
     async def _load(self, run: list[Offset]) -> list[Value]:
         """Return the values of a run of `LocalStore.runs`, by one read of the disk."""
         if all(offset in self._recent for offset in run):
+            self._hits += len(run)
             return [self._recent[offset] for offset in run]
+        self._misses += len(run)
         journal = self._store.journal
         places = [self._store.index.place(offset) for offset in run]
         first, last = places[0], places[-1]
@@ -386,14 +402,12 @@ class LocalLog(Log):
             at = place.position - first.position
             try:
                 body = journal.parse(place, data[at : at + place.length]).body
-                records = decode_entry(body).records
+                values.append(data_value(offset, body, self._codec))
             except DamagedRecordError:
                 # Found damaged: there is no other copy. It is lost, never junk or unwritten.
                 values.append(Value(offset, State.LOST))
             except WireError as error:
                 raise ConflictError(f"offset {offset} holds an unreadable entry") from error
-            else:
-                values.append(Value(offset, State.DATA, records, len(body)))
         return values
 
     async def _fetch(self, name: str, position: int, length: int) -> bytes:

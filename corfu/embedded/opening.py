@@ -6,15 +6,17 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from corfu.compression import CodecName, Compression, EntryCodec, compression_of
 from corfu.embedded.folder import LOCK_NAME, open_store
 from corfu.embedded.log import LocalLog
 from corfu.embedded.store import LocalStore
 from corfu.errors import UnavailableError, UsageError
 from corfu.journal.format import JournalSettings
+from corfu.runtime.dictionaries import Dictionary, dictionaries_of
 from corfu.runtime.disk import FileDisk, ThreadDiskWorker
 
 _FILE_BYTES_MIN = 4 << 20
@@ -27,9 +29,10 @@ _SPARES = 2
 class OpeningLocal:
     """A log being opened: `async with local(...) as log`, or `log = await local(...)`."""
 
-    def __init__(self, path: Path, settings: JournalSettings) -> None:
+    def __init__(self, path: Path, settings: JournalSettings, codec: EntryCodec) -> None:
         self._path = path
         self._settings = settings
+        self._codec = codec
         self._log: LocalLog | None = None
 
     def __await__(self) -> Generator[object, None, LocalLog]:
@@ -71,11 +74,18 @@ class OpeningLocal:
             pid=os.getpid,
             wall_us=lambda: time.time_ns() // 1000,
             on_close=release,
+            codec=self._codec,
         )
         return log
 
 
-def local(path: str | os.PathLike[str], *, file_bytes: int = 32 << 20) -> OpeningLocal:
+def local(
+    path: str | os.PathLike[str],
+    *,
+    file_bytes: int = 32 << 20,
+    compression: CodecName | Compression | None = None,
+    dictionary: Dictionary | Sequence[Dictionary] | None = None,
+) -> OpeningLocal:
     """Open the embedded log in a folder, for this process alone; make it if it is not there.
 
     The same API as a cluster's log, without a cluster: an append returns when it is durable in
@@ -84,16 +94,21 @@ def local(path: str | os.PathLike[str], *, file_bytes: int = 32 << 20) -> Openin
     Args:
         path: The folder.
         file_bytes: Length of a journal file; a trim frees space by whole files.
+        compression: See `corfu.connect`.
+        dictionary: See `corfu.connect`.
 
     Raises:
-        UsageError: `file_bytes` is too small. From awaiting: another process has the log open,
+        UsageError: `file_bytes` is too small; a library for `compression` is missing, or a
+            dictionary is none. From awaiting: another process has the log open,
             or the folder holds something else.
         CorruptionError: From awaiting: the folder's files do not belong together.
         UnavailableError: From awaiting: the folder cannot be read or written.
     """
     if file_bytes < _FILE_BYTES_MIN or file_bytes % 4096:
         raise UsageError(f"file_bytes must be a multiple of 4096, at least {_FILE_BYTES_MIN}")
-    return OpeningLocal(Path(path), JournalSettings(file_bytes=file_bytes, spares_wanted=_SPARES))
+    chosen = compression_of(Compression(), compression, dictionaries_of(dictionary))
+    settings = JournalSettings(file_bytes=file_bytes, spares_wanted=_SPARES)
+    return OpeningLocal(Path(path), settings, EntryCodec(chosen))
 
 
 def _open_folder(path: Path, settings: JournalSettings) -> tuple[int, FileDisk, LocalStore]:

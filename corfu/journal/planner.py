@@ -326,23 +326,29 @@ class Journal:
         Raises:
             DamagedRecordError: A digest fails, bytes lack, or the file was released meanwhile.
         """
-        seed = self._seed_of(place.serial)
-        view = memoryview(data)
-        header: RecordHeader | None = None
-        if seed is not None:
-            header = decode_record_header(view, 0, place.position, seed)
-        if header is not None and record_bytes(header.body_bytes) == place.length:
-            body = body_of(view, 0, header)
-            if body is not None:
-                return JournalRecord(
-                    header.kind,
-                    header.flags,
-                    header.offset,
-                    header.epoch,
-                    header.entry_id,
-                    bytes(body),
-                )
-        raise DamagedRecordError(journal_name(place.serial), place.position, header)
+        header, body = self.parse_prefix(place.serial, place.position, memoryview(data))
+        if record_bytes(header.body_bytes) != place.length:
+            raise DamagedRecordError(journal_name(place.serial), place.position, header)
+        return JournalRecord(
+            header.kind, header.flags, header.offset, header.epoch, header.entry_id, bytes(body)
+        )
+
+    def parse_prefix(
+        self, serial: int, position: int, data: memoryview
+    ) -> tuple[RecordHeader, memoryview]:
+        """Return header and body of the record that `data`, from `position` on, begins with.
+
+        Both are checked; the body's digest is the one in the header.
+
+        Raises:
+            DamagedRecordError: A digest fails, bytes lack, or the file was released meanwhile.
+        """
+        seed = self._seed_of(serial)
+        header = None if seed is None else decode_record_header(data, 0, position, seed)
+        body = None if header is None else body_of(data, 0, header)
+        if header is None or body is None:
+            raise DamagedRecordError(journal_name(serial), position, header)
+        return header, body
 
     # For recovery only.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from corfu.types import Address, Digest, EntryId, Epoch, Offset, Range, RequestId, State
 
@@ -168,11 +169,11 @@ class Copy:
     offsets: tuple[Offset, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One offset in `Entries`. `entry` is the value for DATA, b"" otherwise.
 
-    DAMAGED carries id and digest when they are known, else `JUNK_ID` and 0.
+    A tuple, not a dataclass: a reply lists many. DAMAGED carries id and digest when they are
+    known, else `JUNK_ID` and 0.
     """
 
     offset: Offset

@@ -13,7 +13,7 @@ from typing import Protocol, assert_never, runtime_checkable
 from corfu.effects import Effect, Fetch, Persist, Send
 from corfu.link import Link
 from corfu.messages import REPLIES, Message
-from corfu.ports import Datagrams, DiskWorker, UnansweredError
+from corfu.ports import Datagrams, DiskWorker, Take, UnansweredError
 from corfu.runtime.committer import CommitLog, Committer
 from corfu.types import Address, RequestId
 
@@ -50,6 +50,23 @@ class FetchingCore(Core, Protocol):
     def fetched(self, ticket: int, data: bytes | None, now: float) -> list[Effect]:
         """Take what a `Fetch` read; None if it could not be read."""
         ...
+
+
+class _Parts:
+    """The replies of one `ask_parts`: how many came, and whether the last one did."""
+
+    __slots__ = ("_take", "ended", "seen")
+
+    def __init__(self, take: Take, ended: asyncio.Future[bool]) -> None:
+        self._take = take
+        self.ended = ended
+        self.seen = 0
+
+    def take(self, message: Message) -> None:
+        if not self.ended.done():
+            self.seen += 1
+            if self._take(message):
+                self.ended.set_result(True)
 
 
 class Driver:
@@ -100,6 +117,7 @@ class Driver:
         self._loop = loop
         self._on_fatal = on_fatal
         self._asks: dict[RequestId, asyncio.Future[Message | None]] = {}
+        self._parts: dict[RequestId, _Parts] = {}
         self._started = self._stopped = False
         self._drained: asyncio.Future[None] | None = None
         self._flush_handle: asyncio.Handle | None = None
@@ -194,6 +212,28 @@ class Driver:
             raise UnansweredError(f"no answer from {to} within {budget_s} s")
         return reply
 
+    async def ask_parts(
+        self, to: Address, message: Message, budget_s: float, gap_s: float, take: Take
+    ) -> bool:
+        """Send a request as `ask` does, and hand each reply to `take` until it returns True.
+
+        Raises:
+            UnansweredError: No reply at all within `budget_s` seconds; see `ask`.
+        """
+        request = message.request
+        parts = self._parts[request] = _Parts(take, self._loop.create_future())
+        try:
+            # The first reply ends the repeating; it and all others go to `take`.
+            await self.ask(to, message, budget_s)
+            while not parts.ended.done():
+                seen = parts.seen
+                await asyncio.wait({parts.ended}, timeout=gap_s)
+                if parts.seen == seen:
+                    break
+            return parts.ended.done() and parts.ended.result()
+        finally:
+            del self._parts[request]
+
     # Effects.
 
     def run(self, effects: Sequence[Effect]) -> None:
@@ -247,10 +287,15 @@ class Driver:
             return
         if type(message) in REPLIES:
             future = self._asks.pop(message.request, None)
+            parts = self._parts.get(message.request) if self._parts else None
+            if parts is not None:
+                parts.take(message)
             if future is not None:
                 self.link.complete(message.request, now)
                 if not future.done():
                     future.set_result(message)
+                return
+            if parts is not None:
                 return
         if self._core is not None:
             self.run(self._core.handle(message, sender, now))

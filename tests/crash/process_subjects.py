@@ -92,9 +92,9 @@ def _entry(disk: Disk, store: Store, offset: Offset) -> Value:
     """Read an entry by its cell, as a reader is given it."""
     cell = store.index.get(offset)
     name, position, length = store.journal.locate(cell_place(cell))
-    record = store.parse(cell, disk.read(name, position, length))
+    record, body = store.parse(cell, memoryview(disk.read(name, position, length)))
     held = store.memory.name(offset)
-    value = data(record.entry_id, entry_digest(record.body))
+    value = data(record.entry_id, entry_digest(bytes(body)))
     if record.offset != offset or (held is not None and (*held[:2],) != value[1:]):
         raise AssertionError(f"offset {offset} is {held}, and its record is of {record.offset}")
     return value

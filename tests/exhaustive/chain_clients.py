@@ -18,6 +18,7 @@ from corfu.client.settings import ClientSettings
 from corfu.client.settle import Fate, Trouble, Writer, ask_fill
 from corfu.client.span import spans_of
 from corfu.client.tokens import Granted, TokenDesk
+from corfu.compression import Compression, EntryCodec
 from corfu.errors import AppendError
 from corfu.layout import Layout
 from corfu.messages import Message, NotWritten, Sealed
@@ -46,6 +47,7 @@ from .chain_words import (
 )
 from .machine import Envelope, Event, Outcome, Own
 
+CODEC = EntryCodec(Compression())
 SETTINGS = ClientSettings(write_look_s=0.25, write_budget_s=0.5)
 """A Write is sent twice, then its offset is settled."""
 
@@ -72,6 +74,7 @@ class World:
     def __init__(self, name: str, layout: Layout) -> None:
         self.layout = layout
         self.settings = SETTINGS
+        self.codec = CODEC
         self.trim_mark = Offset(0)
         self.endpoint = self
         self.sends: list[Envelope] = []
@@ -269,7 +272,7 @@ async def _read_once(world: World, offset: Offset) -> bool:
     cluster = _cluster(world)
     chains = ChainReader(cluster, cast("Any", None))
     span = spans_of(world.layout, world.layout.segment_of(offset))[0]
-    found, _ = await chains.read(span, offset, Offset(offset + 1), bytes_max=1 << 16)
+    found, _ = await chains.read(span, offset, Offset(offset + 1), bytes_max=1 << 15)
     if offset in found.values:
         return True
     budget = SETTINGS.unit_budget_s
@@ -332,6 +335,7 @@ class LeaderNode:
 _CANONICAL = Canonical(
     handlers={
         ClientSettings: lambda settings: None,
+        EntryCodec: lambda codec: None,
         Layout: lambda layout: (layout.epoch, layout.digest()),
         SimpleNamespace: lambda namespace: None,
         type: lambda kind: kind.__qualname__,

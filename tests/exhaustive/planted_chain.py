@@ -143,12 +143,12 @@ def _fill_list_junks_what_lacks() -> tuple[Patch, ...]:
 
 def _read_before_durable() -> tuple[Patch, ...]:
     """A read shows a value that waits for its fsync."""
-    entries = Reads._entries
+    replies = Reads._replies
 
-    def hasty(self: Reads, *arguments: Any) -> Send:
-        return replace(entries(self, *arguments), ordered=False)
+    def hasty(self: Reads, *arguments: Any) -> list[Effect]:
+        return _unordered(replies(self, *arguments))
 
-    return (Patch(Reads, "_entries", hasty),)
+    return (Patch(Reads, "_replies", hasty),)
 
 
 def _refusal_before_durable() -> tuple[Patch, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -10,11 +11,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from corfu import connect
 from corfu.tools.cluster import free_base_port
 from tests.integration.running import (
     DEADLINE_S,
@@ -133,6 +136,41 @@ def test_read_of_part_gives_that_part(cluster: str) -> None:
     assert result.stdout == b"p\nq\n"
     result = corfu("read", "--from", totals["first"], "-n", "0", cluster=cluster)
     assert (result.returncode, result.stdout) == (0, b"")
+
+
+def test_read_from_a_time_gives_what_was_appended_since(cluster: str) -> None:
+    _append(cluster, b"earlier a\nearlier b\n")
+    time.sleep(0.05)
+    moment = datetime.now(UTC)
+    time.sleep(0.05)
+    _append(cluster, b"later c\nlater d\n")
+    result = corfu("read", "--from-time", moment.isoformat(), "-v", cluster=cluster)
+    assert result.stdout.splitlines() == [b"later c", b"later d"]
+    assert b"offsets (" in result.stderr
+    ago = f"-{(datetime.now(UTC) - moment).total_seconds():.6f}s"
+    result = corfu("read", "--from-time", ago, cluster=cluster)
+    assert result.stdout.splitlines()[-2:] == [b"later c", b"later d"]
+    assert corfu("read", "--from-time", "2999-01-01", cluster=cluster).stdout == b""
+    refused = corfu("read", "--from-time", "yesterday", cluster=cluster)
+    assert refused.returncode == 2
+    assert b"is no time" in refused.stderr
+
+
+def test_scan_of_large_and_small_entries_is_whole_and_the_second_asks_nobody(cluster: str) -> None:
+    rng = random.Random(5)
+    records = [rng.randbytes(rng.choice((1, 300, 30_000, 30_000, 300_000))) for _ in range(120)]
+
+    async def scan_twice() -> None:
+        async with connect(cluster, cache_bytes=64 << 20) as log:
+            positions = [await log.append(record) for record in records]
+            first, end = positions[0].offset, positions[-1].offset + 1
+            for _ in range(2):
+                assert [r.data async for r in log.scan(first, end)] == records
+            assert log.stats.cache_hits >= len({position.offset for position in positions})
+            assert await log.seek(0) <= first
+            assert await log.seek(4e9) == await log.tail()
+
+    asyncio.run(scan_twice())
 
 
 def test_read_at_the_tail_is_empty_and_above_it_refused(cluster: str) -> None:

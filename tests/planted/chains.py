@@ -173,11 +173,10 @@ BUGS = (
         edits=(
             edit(
                 Reads,
-                "_entries",
+                "_replies",
                 (
-                    "return Send(sender, reply, ordered=not found.durable)",
-                    "planted.when(not found.durable)\n"
-                    "    return Send(sender, reply, ordered=False)",
+                    "ordered = not found.durable",
+                    "planted.when(not found.durable)\n    ordered = False",
                 ),
             ),
         ),
@@ -229,6 +228,7 @@ BUGS = (
                     "reply = await self._ask(span.head.address, message, wait_s)",
                 ),
             ),
+            edit(ChainReader, "_read_parts", ("unit = span.tail_unit", "unit = span.head")),
             edit(
                 Reads,
                 "read",

@@ -42,6 +42,7 @@ LAYOUTS: dict[str, tuple[struct.Struct, ...]] = {
     "FragmentProbe": (corfu.link.control._PROBE,),
     "FragmentAck": (corfu.link.control._ACK,),
     "Entry": (corfu.entry._HEAD,),
+    "Compressed entry": (corfu.entry._EXPANDED_DICTIONARY,),
     "File header": (corfu.journal.format._FILE, struct.Struct("<440x"), U64),
     "Batch header": (corfu.journal.format._BATCH,),
     "Record": (corfu.journal.format._RECORD,),
@@ -205,6 +206,15 @@ LIMITS = {
     "DEPTH_MAX": schema.DEPTH_MAX,
     "OFFSET_MAX": corfu.types.OFFSET_MAX,
 }
+
+
+def test_codecs_are_listed_with_their_numbers() -> None:
+    assert [(int(row[0]), row[1]) for row in rows_of("Codecs")] == [
+        (corfu.entry.CODEC_ZSTD, "zstd"),
+        (corfu.entry.CODEC_LZ4, "lz4"),
+        (corfu.entry.CODEC_ZSTD_DICTIONARY, "zstd with a trained dictionary"),
+    ]
+    assert len(rows_of("Codecs")) == len(corfu.entry._SIZES)
 
 
 def test_limits_are_those_of_the_code() -> None:

@@ -13,13 +13,13 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import corfu
+from corfu.compression import CodecName
 from corfu.tools.history import Operation, encode_operation
 from corfu.tools.recording import Recorder
 from corfu.tools.workload import Workload, WorkloadOptions
@@ -41,6 +41,9 @@ class Settings:
 
     options: WorkloadOptions
     ordered: tuple[str, ...] = ()
+    compression: CodecName | None = None
+    dictionaries: tuple[str, ...] = ()
+    """Paths of files."""
 
     def encode(self) -> str:
         """Return the settings as an argument."""
@@ -50,7 +53,12 @@ class Settings:
     def decode(cls, text: str) -> Settings:
         """Return what was encoded."""
         fields = json.loads(text)
-        return cls(WorkloadOptions(**fields["options"]), tuple(fields["ordered"]))
+        return cls(
+            WorkloadOptions(**fields["options"]),
+            tuple(fields["ordered"]),
+            fields["compression"],
+            tuple(fields["dictionaries"]),
+        )
 
 
 async def work(
@@ -66,7 +74,13 @@ async def work(
     workloads = [
         Workload(
             name,
-            partial(_connect, cluster, ordered=name in settings.ordered),
+            partial(
+                corfu.connect,
+                cluster,
+                ordered=name in settings.ordered,
+                compression=settings.compression,
+                dictionary=settings.dictionaries,
+            ),
             recorder,
             settings.options,
             seed,
@@ -81,10 +95,6 @@ async def work(
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
     await asyncio.gather(*(workload.run() for workload in workloads))
-
-
-def _connect(cluster: str, *, ordered: bool) -> Awaitable[corfu.Log]:
-    return corfu.connect(cluster, ordered=ordered)
 
 
 def main() -> None:

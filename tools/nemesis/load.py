@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from corfu.compression import CodecName
 from corfu.tools.failure import CommandError, Status
 from corfu.tools.history import Operation, Outcome, decode_history
 from corfu.tools.processes import dying_with_us, ending, last_line
@@ -31,12 +32,16 @@ class Clients:
         processes: Over how many processes they are spread; None: one each.
         prefix: What their names, and so the keys of their records, begin with.
         options: What each of them does.
+        compression: By which codec they compress what they append.
+        dictionaries: Paths of the dictionaries that they have.
     """
 
     count: int
     processes: int | None = None
     prefix: str = "c"
     options: WorkloadOptions = OPTIONS
+    compression: CodecName | None = None
+    dictionaries: tuple[str, ...] = ()
 
     def groups(self) -> list[list[str]]:
         """Return the names of the clients of each process."""
@@ -47,7 +52,7 @@ class Clients:
     def settings(self) -> Settings:
         """Return what each process is told."""
         ordered = tuple(f"{self.prefix}{number}" for number in range(2, self.count + 1, 2))
-        return Settings(self.options, ordered)
+        return Settings(self.options, ordered, self.compression, self.dictionaries)
 
 
 @dataclass(slots=True)

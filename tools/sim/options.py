@@ -259,7 +259,7 @@ def _client_knobs(rng: random.Random) -> ClientSettings:
         gap_grace_s=rng.choice((0.0, 0.01, 0.2)),
         read_bytes=rng.choice((1, 5_000, 60_000)),
         window_bytes=rng.choice((2_000, 1 << 20)),
-        windows_ahead=rng.choice((1, 3)),
+        ahead_bytes=rng.choice((2_000, 2 << 20)),
         follow_wait_s=rng.choice((0.05, 1.0)),
         follow_bytes=rng.choice((10_000, 8 << 20)),
         cache_bytes=rng.choice((0, 4 << 20)),

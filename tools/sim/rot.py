@@ -59,7 +59,7 @@ class Rotten:
             place = cell_place(cell)
             name = journal_name(place.serial)
             data = host.disk.read(name, place.position, place.length)
-            length = record_bytes(len(store.parse(cell, data).body))
+            length = record_bytes(store.parse(cell, memoryview(data))[0].body_bytes)
             position = place.position + rng.randrange(length)
             host.disk.flip(name, position, rng.randrange(8))
             self._flipped.append(_Flipped(host, offset, cell))
@@ -141,7 +141,7 @@ def _is_healed(flipped: _Flipped) -> bool:
     place = cell_place(cell)
     data = flipped.host.disk.read(journal_name(place.serial), place.position, place.length)
     try:
-        store.parse(cell, data)
+        store.parse(cell, memoryview(data))
     except DamagedRecordError:
         return False
     return True

@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from corfu.compression import LEVELS_MAX
+from corfu.tools.compressing import compression_of_options, dictionary_option
 from corfu.tools.connection import cluster_option, output_option, run
 from corfu.tools.failure import STATUS_HELP, Status
 
@@ -108,6 +110,14 @@ cluster stopped answering, so what is in the log could not be compared.
     metavar="FILE",
     help="Where to keep what was recorded, for `corfu check`.",
 )
+@click.option(
+    "--compression",
+    type=click.Choice(["none", *LEVELS_MAX]),
+    default="none",
+    show_default=True,
+    help="Compress what the clients append.",
+)
+@dictionary_option
 @output_option
 def verify(
     cluster: str,
@@ -120,6 +130,8 @@ def verify(
     fill: bool,
     seed: int | None,
     kept: Path | None,
+    compression: str,
+    dictionaries: tuple[bytes, ...],
     output: str,
 ) -> None:
     """Work with a live cluster for a while and check every promise of the log."""
@@ -136,6 +148,8 @@ def verify(
         trim=trim,
         fill=fill,
         seed=secrets.randbelow(1_000_000) if seed is None else seed,
+        compression=compression_of_options(compression, None, dictionaries).codec,
+        dictionaries=dictionaries,
     )
     folder = Path(tempfile.mkdtemp(prefix="corfu-verify-"))
     try:

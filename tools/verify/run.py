@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import corfu
+from corfu.compression import CodecName
 from corfu.errors import CorfuError, UnavailableError
 from corfu.tools.check import CheckOptions, check
 from corfu.tools.failure import CommandError, Status
@@ -54,6 +55,9 @@ class Wish:
     trim: bool
     fill: bool
     seed: int
+    compression: CodecName | None = None
+    dictionaries: tuple[bytes, ...] = ()
+    """Those that other users of the log compress with, or this run is to."""
 
 
 class Run:
@@ -110,7 +114,9 @@ class Run:
             CorfuError: The cluster does not answer at all.
         """
         self._say("connecting")
-        async with corfu.connect(self._wish.cluster, timeout=ANSWER_S) as log:
+        async with corfu.connect(
+            self._wish.cluster, timeout=ANSWER_S, dictionary=self._wish.dictionaries
+        ) as log:
             # What is older is not ours: nothing below is looked at.
             self.start = await log.tail()
             loop = asyncio.get_running_loop()
@@ -132,7 +138,14 @@ class Run:
     async def _work(self) -> None:
         """Let the clients work for as long as was asked for, and keep what they recorded."""
         wish = self._wish
-        clients = Clients(wish.clients, wish.processes, f"{self.prefix}c", self._workload())
+        clients = Clients(
+            wish.clients,
+            wish.processes,
+            f"{self.prefix}c",
+            self._workload(),
+            wish.compression,
+            self._dictionary_files(),
+        )
         load = Load(self._folder, wish.cluster, wish.seed, clients, sampling=False)
         try:
             await load.start()
@@ -142,6 +155,15 @@ class Run:
         finally:
             await load.kill()
         self.history = load.history()
+
+    def _dictionary_files(self) -> tuple[str, ...]:
+        """Write the dictionaries where the clients' processes find them."""
+        paths: list[str] = []
+        for number, dictionary in enumerate(self._wish.dictionaries):
+            path = self._folder / f"dictionary-{number}"
+            path.write_bytes(dictionary)
+            paths.append(str(path))
+        return tuple(paths)
 
     def _workload(self) -> WorkloadOptions:
         wish = self._wish

@@ -15,7 +15,8 @@ import xxhash
 
 from corfu.client.log import LogClient
 from corfu.client.settings import ClientSettings
-from corfu.entry import decode_entry, encode_entry
+from corfu.compression import Compression, EntryCodec
+from corfu.entry import EntryBody, encode_entry
 from corfu.layout import Layout, Leader, Replica, Segment, Unit
 from corfu.messages import (
     AlreadyWritten,
@@ -42,7 +43,7 @@ from corfu.messages import (
     Written,
     WrongEpoch,
 )
-from corfu.ports import UnansweredError
+from corfu.ports import Take, UnansweredError
 from corfu.tools.sim.loop import VirtualLoop
 from corfu.types import (
     JUNK_ID,
@@ -64,6 +65,7 @@ from corfu.types import (
 
 T = TypeVar("T")
 
+CODEC = EntryCodec(Compression())
 TRIP_S = 0.001
 CLIENT = Incarnation(b"client".ljust(16, b"\0"))
 REPLICAS = tuple(Address("127.0.0.1", 9700 + number) for number in range(3))
@@ -120,6 +122,8 @@ class FakeCluster:
     parked: list[asyncio.Event] = field(default_factory=list)
     sequence: int = 0
     script: Script = no_faults
+    part_bytes: int = 60_000
+    lose: Callable[[Message], bool] = lambda _: False
 
     # Endpoint.
 
@@ -152,6 +156,41 @@ class FakeCluster:
             raise UnansweredError(f"{to} at {until}") from None
         assert not isinstance(reply, Drop)
         return reply
+
+    async def ask_parts(
+        self, to: Address, message: Message, budget_s: float, gap_s: float, take: Take
+    ) -> bool:
+        """Hand on the answer in parts of `part_bytes`, but for those that `lose` names."""
+        reply = await self.ask(to, message, budget_s)
+        ended = False
+        for part in self.parts(message, reply):
+            if self.lose(part):
+                continue
+            ended = take(part) or ended
+        if not ended:
+            await asyncio.sleep(gap_s)
+        return ended
+
+    def parts(self, message: Message, reply: Message) -> list[Message]:
+        if not isinstance(reply, Entries) or not isinstance(message, Read):
+            return [reply]
+        groups: list[list[Entry]] = [[]]
+        size = 0
+        for entry in reply.entries:
+            if groups[-1] and size + len(entry.entry) > self.part_bytes:
+                groups.append([])
+                size = 0
+            groups[-1].append(entry)
+            size += len(entry.entry)
+        starts = [reply.offset, *(group[0].offset for group in groups[1:])]
+        ends = [*starts[1:], reply.end]
+        found: list[Message] = [
+            replace(reply, offset=start, end=end, entries=tuple(group))
+            for start, end, group in zip(starts, ends, groups, strict=True)
+        ]
+        if reply.end < message.end:
+            found.append(replace(reply, offset=reply.end, entries=()))
+        return found
 
     # The servers.
 
@@ -313,7 +352,8 @@ def filled_cluster(count: int) -> FakeCluster:
 def records_written(cluster: FakeCluster) -> list[tuple[bytes, ...]]:
     """The entries that stand in the log, in its order."""
     entries = [cluster.held[offset] for offset in sorted(cluster.held)]
-    return [decode_entry(e.entry).records for e in entries if e.state is State.DATA]
+    bodies = [CODEC.decode(e.entry) for e in entries if e.state is State.DATA]
+    return [body.records for body in bodies if isinstance(body, EntryBody)]
 
 
 def run(

@@ -437,6 +437,55 @@ def test_cancelled_ask_is_not_repeated(bench: Bench) -> None:
     assert bench.driver.link.asks == 0
 
 
+def test_parts_of_an_answer_go_to_who_asked_until_the_last_one(bench: Bench) -> None:
+    request = bench.driver.new_request()
+    taken: list[Message] = []
+
+    def take(message: Message) -> bool:
+        taken.append(message)
+        return len(taken) == 3
+
+    work = bench.driver.ask_parts(PEER, Ping(request, UnitId(7)), 5.0, 0.1, take)
+    asked = bench.loop.create_task(work)
+    bench.turn()
+    parts = [Pong(request, UnitId(number)) for number in range(4)]
+    bench.datagrams.deliver(parts[0])
+    bench.datagrams.deliver(parts[1])
+    bench.turn()
+    assert not asked.done()
+    assert bench.driver.link.asks == 0  # not repeated: an answer is on its way
+    bench.datagrams.deliver(*parts[2:])
+    bench.turn()
+    assert asked.result() is True
+    assert taken == parts[:3]
+    # What comes when nobody waits any more is for the core, as any late reply.
+    bench.core.failure = RuntimeError("seen")
+    bench.datagrams.deliver(parts[3])
+    assert bench.core.handled == [parts[3]]
+
+
+def test_parts_that_stop_coming_end_the_waiting_after_one_gap(bench: Bench) -> None:
+    request = bench.driver.new_request()
+
+    async def ask() -> float:
+        work = bench.driver.ask_parts(PEER, Ping(request, UnitId(7)), 5.0, 0.1, lambda _: False)
+        asked = bench.loop.create_task(work)
+        for _ in range(3):
+            await asyncio.sleep(0.07)
+            bench.datagrams.deliver(Pong(request, UnitId(7)))
+        assert await asked is False
+        return bench.driver.now()
+
+    # Each part begins the gap anew; looked at when one ends.
+    assert 0.21 + 0.05 < bench.loop.run(ask()) < 0.21 + 0.2 + 0.01
+
+
+def test_parts_without_any_reply_raise_unanswered(bench: Bench) -> None:
+    message = Ping(bench.driver.new_request(), UnitId(7))
+    with pytest.raises(UnansweredError):
+        bench.loop.run(bench.driver.ask_parts(PEER, message, 3.0, 0.1, lambda _: True))
+
+
 def test_spare_is_allocated_in_background_and_tried_again_later(bench: Bench) -> None:
     bench.journal.spares_missing = 2
     bench.ping(2)

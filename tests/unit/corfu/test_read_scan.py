@@ -16,6 +16,7 @@ from corfu.errors import (
 )
 from corfu.layout import Segment
 from corfu.messages import (
+    Entries,
     Message,
     Read,
 )
@@ -114,6 +115,52 @@ def test_scan_large_entries_stay_within_window_budget() -> None:
     for offset in range(40):
         cluster.put(entry(offset, bytes(15_000)))
     run(test, cluster, window_bytes=40_000, read_bytes=20_000)
+
+
+async def read_window(cluster: FakeCluster, log: LogClient, end: int) -> list[bytes]:
+    deadline = cluster.now() + 2.0
+    values, reached = await log._reader.read_window(Offset(0), Offset(end), deadline)
+    assert reached == end
+    return [value.records[0] for value in values]
+
+
+def test_window_takes_parts_and_asks_again_only_for_what_was_lost() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        lost: set[Offset] = set()
+
+        def lose(part: Message) -> bool:
+            assert isinstance(part, Entries)
+            found = {each.offset for each in part.entries} & {8, 15} - lost
+            lost.update(found)
+            return bool(found)
+
+        cluster.lose = lose
+        assert await read_window(cluster, log, 20) == records
+        asked = [(message.offset, message.end) for message in cluster.requests(Read)]
+        # Parts have two entries. Of the second chain, the last part but one was lost.
+        assert sorted(asked) == [(0, 20), (1, 20), (8, 12), (13, 17)]
+
+    records = [bytes([number]) * 20_000 for number in range(20)]
+    cluster = FakeCluster(part_bytes=45_000)
+    for number, record in enumerate(records):
+        cluster.put(entry(number, record))
+    run(test, cluster)
+
+
+def test_window_whose_first_part_never_comes_ends_in_its_time_and_keeps_the_rest() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        cluster.lose = lambda part: isinstance(part, Entries) and part.offset == 0
+        with pytest.raises(UnavailableError, match="lost on the way"):
+            await read_window(cluster, log, 10)
+        asked = [(message.offset, message.end) for message in cluster.requests(Read)]
+        assert sorted(asked[:2]) == [(0, 10), (1, 10)]
+        assert len(asked) > 4
+        assert set(asked[2:]) == {(0, 2)}
+
+    cluster = FakeCluster(part_bytes=1)
+    for number in range(10):
+        cluster.put(entry(number, b"%d" % number))
+    run(test, cluster)
 
 
 def test_scan_over_closed_segments_uses_each_ones_chains() -> None:

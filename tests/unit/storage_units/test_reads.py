@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from corfu.effects import Fetch, Persist, Send
+from corfu.config import PART_BYTES_MAX
+from corfu.effects import Effect, Fetch, Persist, Send
 from corfu.messages import Copy, Entries, Entry, Reason, Refused, Write, WrongEpoch
 from corfu.storage_units.names import entry_digest
 from corfu.storage_units.settings import UnitSettings
@@ -71,6 +73,45 @@ def test_read_lists_values_and_junk_and_leaves_empty_out(bench: Bench) -> None:
     assert bench.effects(message) == [Send(CLIENT, answer, ordered=False)]
 
 
+def entries_sent(effects: Sequence[Effect]) -> list[Entries]:
+    messages = [effect.message for effect in effects if isinstance(effect, Send)]
+    assert len(messages) == len(effects)
+    return [message for message in messages if isinstance(message, Entries)]
+
+
+@pytest.mark.parametrize("settings", [UnitSettings(), COLD], ids=["memory", "file"])
+def test_read_of_more_than_a_burst_is_answered_in_parts_that_join(settings: UnitSettings) -> None:
+    settings = replace(settings, journal_file_bytes=4 << 20)
+    bench = Bench.fresh(1, settings)
+    bench.epoch(ONE)
+    sizes = (30_000, 30_000, 30_000, 1, 200_000, 30_000, 7)
+    written = [write(2 * i, i + 1, entry=bytes([i]) * n) for i, n in enumerate(sizes)]
+    for message in written:
+        bench.give(message)
+    parts = entries_sent(bench.run(bench.effects(read(0, 100))))
+    assert [entry for part in parts for entry in part.entries] == [value(m) for m in written]
+    assert [part.offset for part in parts] == [0, *(part.end for part in parts[:-1])]
+    assert parts[-1].end == 100
+    bodies = [sum(len(entry.entry) + 64 for entry in part.entries) for part in parts]
+    # Only an entry that is larger than a burst by itself makes a larger part.
+    assert all(body <= PART_BYTES_MAX for body in bodies if body < 200_000)
+    assert [len(part.entries) for part in parts] == [2, 2, 1, 2]
+
+
+def test_answer_in_parts_that_ends_before_the_range_says_so() -> None:
+    bench = Bench.fresh(1, UnitSettings(journal_file_bytes=4 << 20))
+    bench.epoch(ONE)
+    for number in range(4):
+        bench.give(write(number, number + 1, entry=bytes(60_000)))
+    message = replace(read(0, 9), bytes_max=130_000)
+    parts = entries_sent(bench.effects(message))
+    assert [(part.offset, part.end) for part in parts] == [(0, 1), (1, 2), (2, 2)]
+    assert parts[-1].entries == ()
+    # One that fits a burst is one message, whole or not.
+    (part,) = entries_sent(bench.effects(replace(read(0, 9), bytes_max=60_000)))
+    assert (part.offset, part.end) == (0, 1)
+
+
 def test_read_of_pending_value_waits_for_its_commit(bench: Bench) -> None:
     bench.effects(write(1, 1))
     (send,) = bench.effects(read(1))
@@ -113,7 +154,7 @@ def test_cold_value_that_fails_its_digest_is_damaged_never_empty() -> None:
     bench.disk.flip(fetch.name, fetch.position + 100, 1)
     (send,) = bench.run([fetch])
     assert isinstance(send.message, Entries)
-    damaged = replace(value(message), state=State.DAMAGED, entry=b"")
+    damaged = value(message)._replace(state=State.DAMAGED, entry=b"")
     assert send.message.entries == (damaged,)
     # The only unit is the head, too: a new epoch should settle it.
     probed = bench.reply(bench.probe_message(), LEADER)

@@ -76,4 +76,7 @@ def test_clients_are_spread_over_processes_and_every_second_is_ordered() -> None
 def test_client_settings_are_decoded_as_they_were() -> None:
     settings = Settings(WorkloadOptions(first=7, fill_own_only=True), ("a", "b"))
     assert Settings.decode(settings.encode()) == settings
+    compressing = Clients(2, compression="zstd", dictionaries=("one", "two")).settings()
+    assert Settings.decode(compressing.encode()) == compressing
+    assert compressing.dictionaries == ("one", "two")
     assert Clients(1).settings().options == OPTIONS
