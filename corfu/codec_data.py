@@ -1,4 +1,4 @@
-"""Bodies of the data messages: fixed `struct` layouts, so that an entry costs one copy.
+"""Bodies of what each append needs: fixed `struct` layouts, so that an entry costs one copy.
 
 Epoch and offset travel in the frame header; a body is what is left of the message. Decoders are
 total: they return a message or raise WireError, whatever the bytes, in time linear in them.
@@ -33,6 +33,7 @@ from corfu.messages.data import (
     Written,
     WrongEpoch,
 )
+from corfu.messages.sequencer import GetToken, Grant
 from corfu.types import (
     OFFSET_MAX,
     Address,
@@ -61,6 +62,11 @@ _OFFSET = struct.Struct(">Q")
 _ENTRIES = struct.Struct(">QQI")
 _ENTRY = struct.Struct(">QB16sQI")
 _PORT = struct.Struct(">BH")
+_GET_TOKEN = struct.Struct(">5Q")
+_GRANT = struct.Struct(">4Q")
+
+Parts = tuple[bytes, ...]
+"""A body in pieces, so that an entry is copied once: into the frame that it leaves in."""
 
 _STATES = {state.value: state for state in State}
 _REASONS = {reason.value: reason for reason in Reason}
@@ -139,36 +145,40 @@ def _empty(body: memoryview) -> None:
 # Encoders.
 
 
-def _encode_write(message: Write) -> bytes:
+def _encode_write(message: Write) -> Parts:
     assert len(message.entry_id) == ID_BYTES
-    return b"".join((_WRITE.pack(message.entry_id, message.window_end), message.entry))
+    return _WRITE.pack(message.entry_id, message.window_end), message.entry
 
 
-def _encode_forward(message: Forward) -> bytes:
+def _encode_forward(message: Forward) -> Parts:
     assert len(message.entry_id) == ID_BYTES
-    return b"".join((message.entry_id, pack_address(message.client), message.entry))
+    return message.entry_id + pack_address(message.client), message.entry
 
 
-def _encode_written(message: Written) -> bytes:
+def _encode_written(message: Written) -> Parts:
     assert len(message.entry_id) == ID_BYTES
-    return message.entry_id
+    return (message.entry_id,)
 
 
-def _encode_already_written(message: AlreadyWritten) -> bytes:
+def _encode_already_written(message: AlreadyWritten) -> Parts:
     assert len(message.entry_id) == ID_BYTES
     assert message.state in _STATES_SETTLED
-    return _ID_STATE.pack(message.entry_id, message.state)
+    return (_ID_STATE.pack(message.entry_id, message.state),)
 
 
-def _encode_fill(message: Fill) -> bytes:
-    return _END_FLAG.pack(message.end, message.only_if_written)
+def _encode_fill(message: Fill) -> Parts:
+    return (_END_FLAG.pack(message.end, message.only_if_written),)
 
 
-def _encode_fill_list(message: FillList) -> bytes:
-    return pack_address(message.client) + _encode_list(message)
+def _encode_fill_list(message: FillList) -> Parts:
+    return (pack_address(message.client) + _pack_list(message),)
 
 
-def _encode_list(message: FillList | Filled) -> bytes:
+def _encode_filled(message: Filled) -> Parts:
+    return (_pack_list(message),)
+
+
+def _pack_list(message: FillList | Filled) -> bytes:
     assert len(message.junk) <= RUNS_MAX
     assert len(message.held) <= HELD_MAX
     assert all(held.state in _STATES_SETTLED for held in message.held)
@@ -181,32 +191,39 @@ def _encode_list(message: FillList | Filled) -> bytes:
     )
 
 
-def _encode_nothing(_message: NotWritten | WrongEpoch) -> bytes:
-    return b""
+def _encode_nothing(_message: NotWritten | WrongEpoch) -> Parts:
+    return ()
 
 
-def _encode_read(message: Read) -> bytes:
-    return _READ.pack(message.end, message.bytes_max, message.wait_ms)
+def _encode_read(message: Read) -> Parts:
+    return (_READ.pack(message.end, message.bytes_max, message.wait_ms),)
 
 
-def _encode_copy(message: Copy) -> bytes:
+def _encode_copy(message: Copy) -> Parts:
     assert len(message.offsets) <= HELD_MAX
-    return struct.pack(f">H{len(message.offsets)}Q", len(message.offsets), *message.offsets)
+    count = len(message.offsets)
+    return (struct.pack(f">H{count}Q", count, *message.offsets),)
 
 
-def _encode_entries(message: Entries) -> bytes:
+def _encode_entries(message: Entries) -> Parts:
     entries = message.entries
-    return b"".join(
-        (
-            _ENTRIES.pack(message.end, message.trim_mark, len(entries)),
-            *(_ENTRY.pack(e.offset, e.state, e.entry_id, e.digest, len(e.entry)) for e in entries),
-            *(e.entry for e in entries),
-        )
-    )
+    rows = [_ENTRY.pack(e.offset, e.state, e.entry_id, e.digest, len(e.entry)) for e in entries]
+    head = _ENTRIES.pack(message.end, message.trim_mark, len(entries))
+    return head + b"".join(rows), *[e.entry for e in entries if e.entry]
 
 
-def _encode_refused(message: Refused) -> bytes:
-    return bytes((message.reason,))
+def _encode_refused(message: Refused) -> Parts:
+    return (bytes((message.reason,)),)
+
+
+def _encode_get_token(message: GetToken) -> Parts:
+    m = message
+    return (_GET_TOKEN.pack(m.count, m.oldest, m.write_p99_us, m.tokens_lost, m.tokens_used),)
+
+
+def _encode_grant(message: Grant) -> Parts:
+    m = message
+    return (_GRANT.pack(m.count, m.window_end, m.write_p99_us, m.lost_permille),)
 
 
 # Decoders: (request, epoch, offset, body) -> message.
@@ -330,7 +347,18 @@ def _decode_refused(request: RequestId, epoch: Epoch, offset: Offset, body: memo
     return Refused(request, epoch, offset, reason)
 
 
-Encode = Callable[[Any], bytes]
+def _decode_get_token(
+    request: RequestId, epoch: Epoch, _offset: Offset, body: memoryview
+) -> GetToken:
+    return GetToken(request, epoch, *_unpack_all(_GET_TOKEN, body))
+
+
+def _decode_grant(request: RequestId, epoch: Epoch, offset: Offset, body: memoryview) -> Grant:
+    count, window_end, p99_us, lost_permille = _unpack_all(_GRANT, body)
+    return Grant(request, epoch, offset, count, _offset(window_end), p99_us, lost_permille)
+
+
+Encode = Callable[[Any], Parts]
 Decode = Callable[[RequestId, Epoch, Offset, memoryview], Any]
 
 DATA_CODECS: dict[type, tuple[Encode, Decode]] = {
@@ -340,12 +368,14 @@ DATA_CODECS: dict[type, tuple[Encode, Decode]] = {
     AlreadyWritten: (_encode_already_written, _decode_already_written),
     Fill: (_encode_fill, _decode_fill),
     FillList: (_encode_fill_list, _decode_fill_list),
-    Filled: (_encode_list, _decode_filled),
+    Filled: (_encode_filled, _decode_filled),
     NotWritten: (_encode_nothing, _decode_not_written),
     Read: (_encode_read, _decode_read),
     Copy: (_encode_copy, _decode_copy),
     Entries: (_encode_entries, _decode_entries),
     WrongEpoch: (_encode_nothing, _decode_wrong_epoch),
     Refused: (_encode_refused, _decode_refused),
+    GetToken: (_encode_get_token, _decode_get_token),
+    Grant: (_encode_grant, _decode_grant),
 }
 """How each data message's body is written and read."""

@@ -63,5 +63,8 @@ class LinkSettings:
             raise ValueError("retransmit_s_min must be above 0 and at most retransmit_s_max")
 
 
-LOOPBACK_DATAGRAM_BYTES_MAX = 32 << 10
-"""Default of `datagram_bytes_max` where every peer is on loopback (its MTU is 64 KiB)."""
+LOOPBACK_DATAGRAM_BYTES_MAX = 65_000
+"""Default of `datagram_bytes_max` where every peer is on loopback, whose MTU is 65,536.
+
+An entry of the usual size and all that stands beside it is one datagram.
+"""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self, assert_never, overload
 
 from corfu.batch import Batch, Part, records_of
-from corfu.client.packing import chunks
+from corfu.client.packing import Submitted, chunks
 from corfu.client.values import Value
 from corfu.config import ENTRY_BYTES_MAX
 from corfu.errors import (
@@ -88,6 +88,25 @@ class Log(abc.ABC):
                 error.appended = tuple(appended)
                 raise
         return appended
+
+    def submit(self, data: bytes, *, timeout: float | None = None) -> Submitted:
+        """Queue one record to be appended and return at once: the cheapest way to append many.
+
+        Await what is returned, now or later, for the record's position; it raises what `append`
+        raises. Log order is the order of the calls, as far as nothing fails. Nothing bounds what
+        is queued but `drain`:
+
+            for record in records:
+                submitted.append(log.submit(record))
+                await log.drain()
+        """
+        self._check()
+        return self._submit(checked_record(data), self._patience(timeout))
+
+    async def drain(self) -> None:
+        """Wait while too many bytes of records have no verdict yet (`queue_bytes_max`)."""
+        self._check()
+        await self._drain()
 
     @overload
     async def read(self, place: Position, *, timeout: float | None = None) -> Record: ...
@@ -268,6 +287,14 @@ class Log(abc.ABC):
 
     @abc.abstractmethod
     def _now(self) -> float: ...
+
+    @abc.abstractmethod
+    def _submit(self, record: bytes, patience_s: float) -> Submitted:
+        """Queue a record for an entry."""
+
+    @abc.abstractmethod
+    async def _drain(self) -> None:
+        """Wait until what is queued and under way is less than it may be."""
 
     @abc.abstractmethod
     async def _append_entry(

@@ -12,6 +12,7 @@ waiting call ends the waiting, as cancelling does.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
@@ -58,6 +59,21 @@ class SyncLog:
     ) -> list[Position]:
         """See `Log.append_many`."""
         return self._call(self._log.append_many(records, timeout=timeout))
+
+    def submit(
+        self, data: bytes, *, timeout: float | None = None
+    ) -> concurrent.futures.Future[Position]:
+        """Begin to append one record; return a future of its position.
+
+        See `Log.submit`; here cancelling the future is cancelling an `append`.
+        """
+        self._check()
+        appending = self._log.append(data, timeout=timeout)
+        return asyncio.run_coroutine_threadsafe(appending, self._loop)
+
+    def drain(self) -> None:
+        """See `Log.drain`."""
+        self._call(self._log.drain())
 
     @overload
     def read(self, place: Position, *, timeout: float | None = None) -> Record: ...

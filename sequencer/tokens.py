@@ -28,14 +28,18 @@ class WriteReports:
     """What clients report of their writes: how slow, and how many tokens ended as junk."""
 
     def __init__(self) -> None:
+        # Falling: what is followed by something slower can never be the slowest again.
         self._slow: deque[tuple[float, int]] = deque(maxlen=_REPORTS_MAX)
         self._used = 0
         self._lost = 0
 
     def add(self, request: GetToken, now: float) -> None:
         """Take the report that a token request carries."""
+        slow = self._slow
         if request.write_p99_us:
-            self._slow.append((now, request.write_p99_us))
+            while slow and slow[-1][1] <= request.write_p99_us:
+                slow.pop()
+            slow.append((now, request.write_p99_us))
         if request.tokens_used:
             self._used += request.tokens_used
             self._lost += min(request.tokens_lost, request.tokens_used)
@@ -47,7 +51,7 @@ class WriteReports:
         """Return the slowest p99 that was reported in the last seconds: a reader waits for all."""
         while self._slow and now - self._slow[0][0] > _REPORTS_KEPT_S:
             self._slow.popleft()
-        return max((us for _, us in self._slow), default=0)
+        return self._slow[0][1] if self._slow else 0
 
     def lost_permille(self) -> int:
         """Return how many of a thousand tokens were lost to junk, of the last ten thousand."""
@@ -62,10 +66,14 @@ class _Client:
     answers: dict[int, Grant] = field(default_factory=dict)
 
     def prune(self, floor: int) -> None:
-        if floor > self.floor:
-            self.floor = floor
-            for sequence in [s for s in self.answers if s < floor]:
-                del self.answers[sequence]
+        if floor <= self.floor:
+            return
+        self.floor = floor
+        answers = self.answers
+        # The oldest answers first. One that was given out of turn goes later: to know it still does
+        # no harm, and each costs its own removal only.
+        while answers and next(iter(answers)) < floor:
+            del answers[next(iter(answers))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,8 @@ class TokenDesk:
             return []
         self._reports.add(request, now)
         client.prune(min(request.oldest, sequence))
+        if not self._waiting and not paused and self.next + request.count <= self.window_end:
+            return [Answer(sender, self._grant(request, now))]
         if len(self._waiting) >= self._settings.waiting_max:
             return [self._reject(request, sender, Rejection.BUSY, "too many wait")]
         self._waiting[request.request] = (request, sender, now + self._settings.waiting_s)

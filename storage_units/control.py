@@ -135,6 +135,7 @@ class Control:
             if not store.has_room(len(record.body), reserve=True):
                 return self.refuse(message, context.no_room(), sender)
             standing.take_layout(layout)
+            store.index.expect_step(standing.step)
             store.put_other(record)
             store.bound_doubt(layout.first_offset)
             self._on_install(now)

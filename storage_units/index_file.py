@@ -1,6 +1,7 @@
 """An index file: what a finished journal file holds, so that a restart need not read that file.
 
-One whole file with one digest, columns after a header, all little-endian. It is only a shortcut:
+One whole file with one digest, columns after a header, all little-endian; offsets ascend, so that
+whole blocks of the index in memory are set at once. It is only a shortcut:
 if it is missing, damaged, or of another format or incarnation, the journal file is read instead.
 """
 
@@ -13,16 +14,17 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_64_intdigest
 
-from corfu.types import Incarnation, Offset, UnitId
+from corfu.types import Digest, EntryId, Incarnation, Offset, UnitId
 
 from .index import SERIAL_AT
+from .names import Name
 
 _MAGIC = b"CORFUIDX"
-_VERSION = 1
+_VERSION = 2
 _HEADER = struct.Struct("<8sHxxIQ16sQQII")
 _DIGEST = struct.Struct("<Q")
 _PREFIX = "index-"
-_ID_BYTES = 16
+_NAME = struct.Struct("<QQQ16s")
 _RUN_WORDS = 4
 
 assert sys.byteorder == "little", "index files hold arrays as they lie in memory"
@@ -42,26 +44,16 @@ class JunkRun:
 class FileIndex:
     """What one journal file holds.
 
-    `ids` (16 bytes an offset), `digests` and `lengths` name the entries; they are zero for
-    offsets below `closed_until`, whose names nobody compares any more.
+    `offsets` ascend. `names` has those of the entries at and above `closed_until`, which others
+    may ask for, and of every damaged offset (`JUNK_NAME` where it cannot be told).
     """
 
     serial: int
     closed_until: Offset
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     cells: array[int] = field(default_factory=lambda: array("Q"))
-    digests: array[int] = field(default_factory=lambda: array("Q"))
-    lengths: array[int] = field(default_factory=lambda: array("Q"))
-    ids: bytearray = field(default_factory=bytearray)
+    names: dict[Offset, Name] = field(default_factory=dict)
     runs: list[JunkRun] = field(default_factory=list)
-
-    def add(self, offset: int, cell: int, entry_id: bytes, digest: int, length: int) -> None:
-        """Add one offset."""
-        self.offsets.append(offset)
-        self.cells.append(cell)
-        self.ids += entry_id
-        self.digests.append(digest)
-        self.lengths.append(length)
 
 
 def index_name(serial: int) -> str:
@@ -82,7 +74,7 @@ def encode_index(index: FileIndex, unit: UnitId, incarnation: Incarnation) -> by
     header = _HEADER.pack(
         _MAGIC,
         _VERSION,
-        0,
+        len(index.names),
         unit,
         incarnation,
         index.serial,
@@ -96,9 +88,10 @@ def encode_index(index: FileIndex, unit: UnitId, incarnation: Incarnation) -> by
             header,
             index.offsets.tobytes(),
             index.cells.tobytes(),
-            index.digests.tobytes(),
-            index.lengths.tobytes(),
-            index.ids,
+            *(
+                _NAME.pack(offset, name.digest, name.length, name.entry_id)
+                for offset, name in index.names.items()
+            ),
             runs.tobytes(),
         )
     )
@@ -123,21 +116,23 @@ def decode_index(
     """Return what an index file says; None if it cannot be used for any reason."""
     if not is_sound(data, serial, unit, incarnation):
         return None
-    *_, closed, count, runs = _HEADER.unpack_from(data)
+    _, _, named, *_, closed, count, runs = _HEADER.unpack_from(data)
     body = memoryview(data)[: -_DIGEST.size]
-    if len(body) != _HEADER.size + count * (4 * 8 + _ID_BYTES) + runs * 8 * _RUN_WORDS:
+    names_at = _HEADER.size + 16 * count
+    runs_at = names_at + _NAME.size * named
+    if len(body) != runs_at + 8 * _RUN_WORDS * runs:
         return None
     index = FileIndex(serial, Offset(closed))
-    at = _HEADER.size
-    for column in (index.offsets, index.cells, index.digests, index.lengths):
-        column.frombytes(body[at : at + 8 * count])
-        at += 8 * count
-    index.ids = bytearray(body[at : at + _ID_BYTES * count])
+    index.offsets.frombytes(body[_HEADER.size : _HEADER.size + 8 * count])
+    index.cells.frombytes(body[_HEADER.size + 8 * count : names_at])
+    for offset, digest, length, entry_id in _NAME.iter_unpack(body[names_at:runs_at]):
+        index.names[Offset(offset)] = Name(EntryId(entry_id), Digest(digest), length)
     words = array("Q")
-    words.frombytes(body[at + _ID_BYTES * count :])
+    words.frombytes(body[runs_at:])
     starts = range(0, len(words), _RUN_WORDS)
     index.runs = [JunkRun(*words[word : word + _RUN_WORDS]) for word in starts]
-    cells = (*index.cells, *(run.cell for run in index.runs))
-    if any(cell >> SERIAL_AT != serial for cell in cells):
+    least, most = serial << SERIAL_AT, (serial + 1 << SERIAL_AT) - 1
+    columns = (index.cells, [run.cell for run in index.runs])
+    if any(column and not least <= min(column) <= max(column) <= most for column in columns):
         return None
     return index

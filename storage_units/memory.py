@@ -52,9 +52,12 @@ class Memory:
         self._pending.add(offset)
         self.uncommitted_bytes += size
         before = self._cache.pop(offset, None)
-        self._cache_bytes += _cached_bytes(held) - (0 if before is None else _cached_bytes(before))
+        if before is not None:
+            self._cache_bytes -= _cached_bytes(before)
+        self._cache_bytes += size + _CACHED_OVERHEAD_BYTES
         self._cache[offset] = held
-        self._evict()
+        if self._cache_bytes > self._cache_bytes_max:
+            self._evict()
 
     def committed(self, done: int) -> None:
         """Note that so many commits are durable."""
@@ -63,7 +66,8 @@ class Memory:
             _, offset, size = commits.popleft()
             self._pending.discard(offset)
             self.uncommitted_bytes -= size
-        self._evict()
+        if self._cache_bytes > self._cache_bytes_max:
+            self._evict()
 
     def pending(self, offset: Offset) -> bool:
         """Tell whether the entry here waits for its commit."""

@@ -20,12 +20,11 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import replace
 
 from corfu import schema
 from corfu.journal.format import JournalRecord, RecordHeader
 from corfu.layout import Layout
-from corfu.types import EntryId, Epoch, Offset, Range
+from corfu.types import Digest, EntryId, Epoch, Offset, Range
 
 _ZERO_ID = bytes(16)
 _RUN = struct.Struct("<QQ")
@@ -49,9 +48,11 @@ OFFSET_KINDS = frozenset({RecordKind.DATA.value, RecordKind.JUNK.value, RecordKi
 """Kinds whose offset is a place in the log."""
 
 
-def data_record(offset: Offset, epoch: Epoch, entry_id: EntryId, entry: bytes) -> JournalRecord:
-    """Return the record of an entry."""
-    return JournalRecord(RecordKind.DATA, 0, offset, epoch, entry_id, entry)
+def data_record(
+    offset: Offset, epoch: Epoch, entry_id: EntryId, entry: bytes, digest: Digest | None = None
+) -> JournalRecord:
+    """Return the record of an entry; `digest` is that of its bytes, if it is known."""
+    return JournalRecord(RecordKind.DATA, 0, offset, epoch, entry_id, entry, digest)
 
 
 def junk_record(run: Range, step: int, epoch: Epoch) -> JournalRecord:
@@ -81,7 +82,7 @@ def clip_run(header: RecordHeader, bound: int) -> RecordHeader:
     if header.kind != RecordKind.JUNK:
         return header
     run, step = run_of(header)
-    return replace(header, entry_id=_RUN.pack(min(run.end, bound), step))
+    return header._replace(entry_id=_RUN.pack(min(run.end, bound), step))
 
 
 def layout_record(layout: Layout) -> JournalRecord:

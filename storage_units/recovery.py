@@ -26,8 +26,15 @@ from corfu.types import JUNK_ID, Digest, EntryId, Epoch, Offset, State
 
 from .file_book import FileLog
 from .identity import UnitIdentity
-from .index import SERIAL_AT, STATE_MASK, OffsetIndex, cell_place, pack_cell
-from .index_file import FileIndex, JunkRun, decode_index, index_name, index_serial
+from .index import (
+    INDEX_BLOCK_OFFSETS,
+    SERIAL_AT,
+    STATE_MASK,
+    OffsetIndex,
+    cell_place,
+    pack_cell,
+)
+from .index_file import JunkRun, decode_index, index_name, index_serial
 from .names import Name
 from .records import OFFSET_KINDS, RecordKind, clip_run, run_of
 from .settings import UnitSettings
@@ -35,7 +42,7 @@ from .standing import Standing
 from .store import Store
 from .suspicion import Suspicion
 
-_ID_BYTES = 16
+_DATA = RecordKind.DATA.value
 
 
 def journal_settings(settings: UnitSettings) -> JournalSettings:
@@ -104,7 +111,7 @@ class _Replay:
         self._suspicion = Suspicion()
         self._names: dict[Offset, Name] = {}
         self._logs: dict[int, FileLog] = {}
-        self._indexes: list[FileIndex] = []
+        self._indexed_names: dict[Offset, tuple[int, Name]] = {}
         self._indexed: set[int] = set()
 
     def skip(self, serial: int) -> bool:
@@ -127,19 +134,23 @@ class _Replay:
         for run in index.runs:
             self._junk(run)
         self._index.load(serial, index.offsets, index.cells)
-        self._indexes.append(index)
+        for offset, known_as in index.names.items():
+            self._indexed_names[offset] = (self._index.get(offset), known_as)
         self._indexed.add(serial)
         return True
 
     def record(self, place: Place, header: RecordHeader, body: bytes) -> None:
         """Take one record. See `corfu.journal.recovery.Replay`."""
         offset = Offset(header.offset)
+        # Nearly all records are of this kind, and a start waits for each of them.
+        if header.kind == _DATA:
+            self._index.set(offset, pack_cell(State.DATA, place))
+            log = self._logs.get(place.serial) or self._log(place.serial)
+            log.blocks.add(offset // INDEX_BLOCK_OFFSETS)
+            if offset >= self._standing.closed_until:
+                self._names[offset] = _name(header)
+            return
         match RecordKind(header.kind):
-            case RecordKind.DATA:
-                self._index.set(offset, pack_cell(State.DATA, place))
-                self._log(place.serial).offsets.append(offset)
-                if offset >= self._standing.closed_until:
-                    self._names[offset] = _name(header)
             case RecordKind.JUNK:
                 run, step = run_of(header)
                 cell = pack_cell(State.JUNK, place)
@@ -154,6 +165,8 @@ class _Replay:
                 self._take_standing(place, body)
             case RecordKind.SEAL | RecordKind.TRIM | RecordKind.CLOSED | RecordKind.FROZEN:
                 self._take_small(header)
+            case RecordKind.DATA:
+                raise AssertionError("taken above")
 
     def opening(self) -> list[JournalRecord]:
         """Return what opens a journal file now."""
@@ -188,7 +201,10 @@ class _Replay:
         )
 
     def _log(self, serial: int) -> FileLog:
-        return self._logs.setdefault(serial, FileLog())
+        log = self._logs.get(serial)
+        if log is None:
+            log = self._logs[serial] = FileLog()
+        return log
 
     def _junk(self, run: JunkRun) -> None:
         for offset in range(run.start, run.end, run.step):
@@ -200,12 +216,14 @@ class _Replay:
         except WireError as error:
             raise CorruptionError(journal_name(place.serial), str(error)) from error
         self._standing.layout = layout
+        self._index.expect_step(self._standing.step)
 
     def _take_standing(self, place: Place, body: bytes) -> None:
         try:
             self._standing.take_opening(body)
         except WireError as error:
             raise CorruptionError(journal_name(place.serial), str(error)) from error
+        self._index.expect_step(self._standing.step)
 
     def _take_small(self, header: RecordHeader) -> None:
         standing = self._standing
@@ -218,31 +236,22 @@ class _Replay:
             standing.closed_until = max(standing.closed_until, standing.trim_mark)
         elif header.kind == RecordKind.CLOSED:
             standing.closed_until = max(standing.closed_until, Offset(header.offset))
+            # Now, and not at the end: a file of small entries has names for 60 MB of memory.
+            first = standing.closed_until
+            self._names = {known: name for known, name in self._names.items() if known >= first}
         elif header.kind == RecordKind.FROZEN:
             standing.frozen = True
 
     def _take_names(self) -> None:
-        """Take the names of entries that others may still ask for out of the index files."""
-        first = self._standing.closed_until
-        for index in self._indexes:
-            if index.offsets and max(index.offsets) >= first:
-                self._take_names_of(index, first)
-            for offset, cell in zip(index.offsets, index.cells, strict=True):
-                damaged = cell & STATE_MASK == State.DAMAGED and self._index.get(offset) == cell
-                if damaged and offset not in self._suspicion.named:
-                    self._suspicion.add(Offset(offset), None)
-        self._indexes.clear()
-
-    def _take_names_of(self, index: FileIndex, first: Offset) -> None:
-        for at, offset in enumerate(index.offsets):
-            if offset < first or self._index.get(offset) != index.cells[at]:
+        """Take the names in the index files, of records that still count."""
+        for offset, (cell, name) in self._indexed_names.items():
+            if self._index.get(offset) != cell:
                 continue
-            entry_id = EntryId(bytes(index.ids[at * _ID_BYTES : (at + 1) * _ID_BYTES]))
-            name = Name(entry_id, Digest(index.digests[at]), index.lengths[at])
-            if index.cells[at] & STATE_MASK == State.DATA:
-                self._names[Offset(offset)] = name
-            else:
-                self._suspicion.add(Offset(offset), None if entry_id == JUNK_ID else name)
+            if cell & STATE_MASK == State.DAMAGED:
+                self._suspicion.add(offset, None if name.entry_id == JUNK_ID else name)
+            elif offset >= self._standing.closed_until:
+                self._names[offset] = name
+        self._indexed_names.clear()
 
     def _take_damage(self, damage: Damage) -> None:
         """Take a bad record from before a mark: it was durable, so perhaps acknowledged."""
@@ -275,7 +284,7 @@ class _Replay:
             f"the entry at offset {offset} fails its digest"
         )
         self._index.set(offset, pack_cell(State.DAMAGED, place))
-        self._log(serial).offsets.append(offset)
+        self._log(serial).blocks.add(offset // INDEX_BLOCK_OFFSETS)
         self._names.pop(offset, None)
         self._suspicion.add(offset, _name(header))
 

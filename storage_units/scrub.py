@@ -8,10 +8,10 @@ the newest file's opening counts, and that is written anew with each file.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
 
-from corfu.config import BLOCK_OFFSETS
 from corfu.effects import Effect, Send
 from corfu.journal.format import journal_name
 from corfu.messages import Scrub, ScrubIs
@@ -20,7 +20,7 @@ from corfu.types import Address, Offset, RequestId, State
 from .context import Context
 from .file_book import FileLog
 from .fill_plan import Runs
-from .index import SERIAL_AT, STATE_MASK, cell_length, cell_place
+from .index import INDEX_BLOCK_OFFSETS, SERIAL_AT, STATE_MASK, cell_length, cell_place
 from .index_file import JunkRun, index_name, is_sound
 from .names import HeldEntry, entry_digest
 
@@ -195,12 +195,13 @@ class Scrubbing:
     def _next_offsets(self, number: int) -> list[Offset]:
         """Return what to check next in a block, from where the last step ended."""
         store = self._context.store
-        cells = store.index.block(number)
+        offsets, cells = store.index.block(number) or (range(0), ())
         found: list[Offset] = []
         junk: set[int] = set()
         size = 0
-        while cells is not None and self._at < BLOCK_OFFSETS:
-            offset, cell = Offset(number * BLOCK_OFFSETS + self._at), cells[self._at]
+        # The block may have got more cells since the last step.
+        first = bisect_left(offsets, self._at)
+        for offset, cell in zip(map(Offset, offsets[first:]), cells[first:], strict=True):
             if self._is_on_disk(offset, cell) and cell not in junk:
                 size += cell_length(cell)
                 if found and (size > _STEP_BYTES or len(found) == _STEP_RECORDS):
@@ -209,7 +210,7 @@ class Scrubbing:
                 if cell & STATE_MASK == State.JUNK:
                     # One record for many offsets.
                     junk.add(cell)
-            self._at += 1
+            self._at = offset + 1
         return found
 
     def _is_on_disk(self, offset: Offset, cell: int) -> bool:
@@ -275,10 +276,9 @@ class Scrubbing:
         say it once more decides nothing.
         """
         store, place = self._context.store, cell_place(cell)
-        number = offset // BLOCK_OFFSETS
-        cells = store.index.block(number) or ()
-        first = number * BLOCK_OFFSETS
-        offsets = [Offset(first + at) for at, each in enumerate(cells) if each == cell]
+        block = store.index.block(offset // INDEX_BLOCK_OFFSETS)
+        assert block is not None
+        offsets = [Offset(at) for at, each in zip(*block, strict=True) if each == cell]
         self._context.log(
             f"{journal_name(place.serial)} is damaged at byte {place.position}: "
             f"the record of junk from offset {offsets[0]} on; it is written again"
@@ -296,15 +296,14 @@ class Scrubbing:
         number = self._blocks.popleft()
         self._at = 0
         self._blocks_done += 1
-        cells = self._context.store.index.block(number)
-        if not self._renewed or cells is None:
+        block = self._context.store.index.block(number)
+        if not self._renewed or block is None:
             return
-        for at, cell in enumerate(cells):
+        for offset, cell in zip(*block, strict=True):
             log = self._renewed.get(cell >> SERIAL_AT)
             if log is None:
                 continue
-            offset = number * BLOCK_OFFSETS + at
             if cell & STATE_MASK == State.JUNK:
                 log.runs.append(JunkRun(offset, offset + 1, 1, cell))
             else:
-                log.offsets.append(offset)
+                log.blocks.add(number)

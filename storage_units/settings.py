@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from corfu.config import HELD_MAX, LinkSettings
 from corfu.types import Address
 
+from .index import FILE_BYTES_MAX
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSettings:
     """How one storage unit runs. Every bound holds per process."""
 
     journal_file_bytes: int = 32 << 20
-    """Length of one journal file; also the reserve that writes leave untouched."""
+    """Length of one journal file, at most 128 MiB; also the reserve that writes leave untouched."""
 
     spares_wanted: int = 2
     """Empty journal files kept ready: one is the reserve, so fewer than 2 stops writes."""
@@ -84,6 +86,8 @@ class UnitSettings:
     def __post_init__(self) -> None:
         if self.spares_wanted < 2:
             raise ValueError("spares_wanted must be at least 2: one of them is the reserve")
+        if self.journal_file_bytes > FILE_BYTES_MAX:
+            raise ValueError(f"journal_file_bytes must be at most {FILE_BYTES_MAX}")
         if self.names_loaded_max < HELD_MAX:
             raise ValueError(f"names_loaded_max must be at least {HELD_MAX}")
         if not 0 < self.scrub_bytes_s <= self.scrub_asked_bytes_s or self.scrub_rest_s <= 0:

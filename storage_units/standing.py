@@ -173,6 +173,12 @@ class Standing:
         if self.serving:
             self.served = True
 
+    @property
+    def step(self) -> int:
+        """How far apart the offsets lie that the unit gets now, as far as it knows."""
+        open_segment = None if self.layout is None else self.layout.segments[-1]
+        return max(1, len(open_segment.chains)) if open_segment is not None else 1
+
     def seat_of(self, offset: Offset) -> Seat | None:
         """Return the seat for one offset in the installed layout, None if it has none."""
         for seat in reversed(self.seats):

@@ -29,7 +29,7 @@ from .records import closed_record, data_record, junk_record, lost_record, trim_
 from .standing import Seat, Standing
 from .suspicion import Suspicion
 
-_RECLAIM_BLOCKS = 512
+_RECLAIM_BLOCKS = 64
 """Index blocks forgotten at once after a trim: some 50 ms of work; the rest waits for ticks."""
 
 _CLOSED_EVERY = 4096
@@ -139,9 +139,7 @@ class Store:
 
     def has_room(self, body_bytes: int, *, reserve: bool) -> bool:
         """Tell whether a record with such a body fits; `reserve`: it may use the last file."""
-        journal = self.journal
-        needed = record_bytes(body_bytes)
-        return needed <= journal.room(reserve=reserve) and needed <= journal.record_bytes_max()
+        return self.journal.fits(record_bytes(body_bytes), reserve=reserve)
 
     def has_completion_room(self, body_bytes: int) -> bool:
         """Tell whether a value fits that the head holds already; it may use some of the reserve.
@@ -183,7 +181,7 @@ class Store:
         self, offset: Offset, epoch: Epoch, entry_id: EntryId, digest: Digest, entry: bytes
     ) -> None:
         """Store an entry; the caller has decided that it belongs here."""
-        place = self._append(data_record(offset, epoch, entry_id, entry))
+        place = self._append(data_record(offset, epoch, entry_id, entry, digest))
         self._note(offset, pack_cell(State.DATA, place))
         self.files.put(place.serial, offset)
         self.memory.put(
@@ -337,18 +335,16 @@ class Store:
         def block_of(number: int) -> tuple[bytearray, int, list[Offset]]:
             return held.setdefault(number, (bytearray(BLOCK_OFFSETS // 8), 0, []))
 
-        for number, cells in self.index.blocks(start):
-            base = number * BLOCK_OFFSETS
-            for index, cell in enumerate(cells):
-                offset = Offset(base + index)
-                if not cell or offset < start or cell & STATE_MASK == State.DAMAGED:
-                    continue
-                lost = self.standing.is_lost(offset)
-                name = JUNK_NAME if lost else self.name(offset)
-                assert name is not None
-                bitmap, digest, named = block_of(number)
-                bitmap[index // 8] |= 1 << index % 8
-                held[number] = (bitmap, digest ^ held_digest(offset, name.entry_id), named)
+        for offset, cell in self.index.items(start):
+            if cell & STATE_MASK == State.DAMAGED:
+                continue
+            lost = self.standing.is_lost(offset)
+            name = JUNK_NAME if lost else self.name(offset)
+            assert name is not None
+            number, index = divmod(offset, BLOCK_OFFSETS)
+            bitmap, digest, named = block_of(number)
+            bitmap[index // 8] |= 1 << index % 8
+            held[number] = (bitmap, digest ^ held_digest(offset, name.entry_id), named)
         for offset in sorted(self.suspicion.named):
             if offset >= start:
                 block_of(offset // BLOCK_OFFSETS)[2].append(offset)

@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "nemesis": ".nemesis.cli:nemesis",
     "verify": ".verify.cli:verify",
     "check": ".verify.check_cli:check_command",
+    "bench": ".bench.cli:bench",
 }
 """Name of each command: the module of this package, and its object there."""
 

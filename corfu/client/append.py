@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
 from corfu.client.cluster import Cluster
-from corfu.client.packing import Call, OutgoingEntry, Queue
+from corfu.client.packing import SHARED_DEADLINE_S, Call, OutgoingEntry, Queue, Submitted
 from corfu.client.settle import Trouble, Writer, ask_fill
 from corfu.client.tokens import Granted, TokenDesk
 from corfu.config import ENTRY_BYTES_MAX
+from corfu.entry import packed_bytes
 from corfu.errors import AppendError, AppendUnknownError, NotAppendedError
 from corfu.types import EntryId, Position
 
@@ -51,9 +52,10 @@ class Appender:
         self._pump_at = 0.0
         self._deadlines: list[tuple[float, int, Call]] = []
         self._calls = 0
-        self._open_calls = 0
+        self._deadlines_max = _DEADLINES_KEPT_MIN
         self._expiry: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
 
     async def append(self, records: tuple[bytes, ...], deadline: float) -> tuple[Position, ...]:
         """Append records that fit one entry, all in one entry; return their positions.
@@ -65,14 +67,33 @@ class Appender:
             NotAppendedError: Certainly not in the log, now or ever.
             AppendUnknownError: The time was over before the fate was known.
         """
-        loop = asyncio.get_running_loop()
-        call = Call(records, deadline, loop.create_future())
-        self._open_calls += 1
-        call.future.add_done_callback(self._call_ended)
-        self._queue.put(call)
-        self._watch(call)
-        self._schedule_pump(self._wait_for_company_s())
-        return await call.future
+        call = self._enqueue(records, deadline)
+        self._schedule_pump()
+        return await call.positions()
+
+    def submit(self, record: bytes, patience_s: float) -> Submitted:
+        """Queue a record, to be appended like those of `append`; return what to await.
+
+        Records submitted one shortly after another share a call, and the first one's deadline: a
+        future and a timer for each would cost more than packing them.
+        """
+        queue, size = self._queue, packed_bytes(record)
+        deadline = self._endpoint.now() + patience_s
+        call = queue.collecting(size, self._settings.entry_bytes_target)
+        if call is None or not 0 <= deadline - call.deadline <= SHARED_DEADLINE_S:
+            call = self._enqueue((), deadline, collecting=True)
+        submitted = queue.add(call, record, size)
+        # While a pump is due, only a full entry has a reason to leave earlier.
+        if self._pump_timer is None or queue.packed >= self._settings.entry_bytes_target:
+            self._schedule_pump()
+        return submitted
+
+    async def drain(self) -> None:
+        """Wait until fewer than `queue_bytes_max` bytes of records have no verdict yet."""
+        while self._unsettled_bytes >= self._settings.queue_bytes_max:
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
 
     async def close(self, timeout_s: float) -> None:
         """Bring what is queued and in flight to its verdict, then end what has none.
@@ -91,6 +112,7 @@ class Appender:
         for handle in (self._pump_timer, self._expiry):
             if handle is not None:
                 handle.cancel()
+        self._note_room()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -104,13 +126,27 @@ class Appender:
 
     # From the queue into flight.
 
+    @property
+    def _unsettled_bytes(self) -> int:
+        return self._queue.packed + self._bytes_in_flight
+
+    def _enqueue(
+        self, records: Sequence[bytes], deadline: float, *, collecting: bool = False
+    ) -> Call:
+        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        call = Call(records, deadline, future, collecting=collecting)
+        self._queue.put(call)
+        self._watch(call)
+        return call
+
     def _wait_for_company_s(self) -> float:
         if self._queue.packed >= self._settings.entry_bytes_target:
             return 0.0
         return self._settings.gather_s if self._entries else self._settings.linger_s
 
-    def _schedule_pump(self, delay_s: float) -> None:
+    def _schedule_pump(self) -> None:
         loop = asyncio.get_running_loop()
+        delay_s = self._wait_for_company_s()
         at = loop.time() + delay_s
         if self._pump_timer is not None:
             if self._pump_at <= at:
@@ -177,7 +213,14 @@ class Appender:
         """Take an entry out of flight: it has its verdict."""
         self._bytes_in_flight -= self._entries.pop(entry)
         self._pump()
+        self._note_room()
         self._note_idle()
+
+    def _note_room(self) -> None:
+        room = self._room
+        if room is not None and self._unsettled_bytes < self._settings.queue_bytes_max:
+            self._room = None
+            room.set_result(None)
 
     def _fail(self, entry: OutgoingEntry, error: AppendError) -> None:
         kind = type(error)
@@ -205,10 +248,12 @@ class Appender:
         self._calls += 1
         heapq.heappush(self._deadlines, (call.deadline, self._calls, call))
         kept = self._deadlines
-        if len(kept) > _DEADLINES_KEPT_MIN and len(kept) > 4 * self._open_calls:
-            # Mostly calls that ended long before their deadline.
+        if len(kept) > self._deadlines_max:
+            # Mostly calls that ended long before their deadline. Looked for each time their number
+            # has doubled, so that it costs each call a constant.
             kept[:] = [item for item in kept if not item[2].future.done()]
             heapq.heapify(kept)
+            self._deadlines_max = max(_DEADLINES_KEPT_MIN, 2 * len(kept))
         if self._expiry is None or kept[0][2] is call:
             self._set_expiry()
 
@@ -228,6 +273,7 @@ class Appender:
             if not call.future.done():
                 self._expire(call)
         self._set_expiry()
+        self._note_room()
 
     def _expire(self, call: Call) -> None:
         entry = call.entry
@@ -266,9 +312,6 @@ class Appender:
         return AppendUnknownError(
             f"time ran out while offset {entry.unsettled} was unsettled: {why}"
         )
-
-    def _call_ended(self, _: asyncio.Future[tuple[Position, ...]]) -> None:
-        self._open_calls -= 1
 
     # Tokens that nobody needs.
 

@@ -14,6 +14,7 @@ from corfu.client.append import Appender
 from corfu.client.cache import ValueCache
 from corfu.client.cluster import Cluster, Endpoint
 from corfu.client.follow import follow
+from corfu.client.packing import Submitted
 from corfu.client.read import Reader
 from corfu.client.settings import ClientSettings
 from corfu.client.settle import Trouble, ask_fill
@@ -77,6 +78,11 @@ class LogClient(Log):
             lambda: EntryId(entropy(16)),
             wall_us or (lambda: int(endpoint.now() * 1e6)),
         )
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Requests and time as this client has them; for measuring, what it does not need."""
+        return self._endpoint
 
     async def open(self, *, timeout: float | None = None) -> Self:
         """Get the first layout.
@@ -155,6 +161,12 @@ class LogClient(Log):
     @property
     def _trim_mark(self) -> Offset:
         return self._cluster.trim_mark
+
+    def _submit(self, record: bytes, patience_s: float) -> Submitted:
+        return self._appender.submit(record, patience_s)
+
+    async def _drain(self) -> None:
+        await self._appender.drain()
 
     async def _append_entry(
         self, records: tuple[bytes, ...], deadline: float

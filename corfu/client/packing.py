@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 
 import xxhash
 
@@ -18,28 +18,72 @@ from corfu.entry import ENTRY_HEAD_BYTES, encode_entry, packed_bytes
 from corfu.errors import AppendError
 from corfu.types import Digest, EntryId, Offset, Position
 
+SHARED_DEADLINE_S = 0.05
+"""A submitted record is given up so much sooner than it was told to be, at most."""
+
 
 class Call:
-    """One call of `append`, or one entry's part of an `append_many`: all of it in one entry."""
+    """What was handed in together and stands together in one entry.
 
-    __slots__ = ("deadline", "entry", "future", "packed", "records")
+    That is one call of `append`, one entry's part of an `append_many`, or the records of many calls
+    of `submit`: such a call is `collecting` while it is the last one queued, and takes more.
+
+    `future` is given the position of the first record; the others follow it.
+    """
+
+    __slots__ = ("collecting", "deadline", "entry", "future", "packed", "records")
 
     def __init__(
         self,
-        records: tuple[bytes, ...],
+        records: Sequence[bytes],
         deadline: float,
-        future: asyncio.Future[tuple[Position, ...]],
+        future: asyncio.Future[Position],
+        *,
+        collecting: bool = False,
     ) -> None:
-        self.records = records
+        self.records = list(records)
         self.deadline = deadline
         self.future = future
         self.packed = sum(map(packed_bytes, records))
+        self.collecting = collecting
         self.entry: OutgoingEntry | None = None
+
+    async def positions(self) -> tuple[Position, ...]:
+        """Wait for the verdict; return where each record stands."""
+        first = await self.future
+        count = len(self.records)
+        return tuple(Position(first.offset, first.index + number) for number in range(count))
 
     def fail(self, error: AppendError) -> None:
         """End the waiting with `error`, if somebody still waits."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+class Submitted:
+    """A record on its way into the log. Await it, any number of times, for its position.
+
+    Raises what `append` raises. Cancelling ends the waiting only: the record goes on. If nobody
+    awaits any record of a failed entry, asyncio logs that its exception was never retrieved.
+    """
+
+    __slots__ = ("_call", "_number")
+
+    def __init__(self, call: Call, number: int) -> None:
+        self._call = call
+        self._number = number
+
+    def done(self) -> bool:
+        """Tell whether the verdict is there: awaiting does not wait any more."""
+        return self._call.future.done()
+
+    def __await__(self) -> Generator[object, None, Position]:
+        future = self._call.future
+        if not future.done():
+            # The other records of the call have waiters of their own.
+            yield from asyncio.shield(future).__await__()
+        first = future.result()
+        return Position(first.offset, first.index + self._number)
 
 
 class OutgoingEntry:
@@ -100,10 +144,9 @@ class OutgoingEntry:
         """Tell every waiting call its positions."""
         index = 0
         for call in self.calls:
-            end = index + len(call.records)
             if not call.future.done():
-                call.future.set_result(tuple(Position(offset, i) for i in range(index, end)))
-            index = end
+                call.future.set_result(Position(offset, index))
+            index += len(call.records)
 
 
 class Queue:
@@ -121,6 +164,25 @@ class Queue:
         """Queue a call behind all others."""
         self._calls.append(call)
         self.packed += call.packed
+
+    def collecting(self, size: int, bytes_target: int) -> Call | None:
+        """Return the call that takes a submitted record of `size` packed bytes; None: a new one.
+
+        Only the last call of the queue collects: log order is to be call order.
+        """
+        calls = self._calls
+        if not calls:
+            return None
+        call = calls[-1]
+        full = ENTRY_HEAD_BYTES + call.packed + size > bytes_target
+        return None if full or not call.collecting or call.future.done() else call
+
+    def add(self, call: Call, record: bytes, size: int) -> Submitted:
+        """Add a record of `size` packed bytes to a call that is queued and collecting."""
+        call.records.append(record)
+        call.packed += size
+        self.packed += size
+        return Submitted(call, len(call.records) - 1)
 
     def first_packed(self) -> int | None:
         """Return the bytes of the first call that somebody waits for, None if there is none."""

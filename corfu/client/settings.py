@@ -35,6 +35,9 @@ class ClientSettings:
 
     entries_in_flight_max: int = 64
     bytes_in_flight_max: int = 8 << 20
+    queue_bytes_max: int = 16 << 20
+    """Bytes of records, queued and in flight, from which on `drain` waits."""
+
     tokens_per_request_max: int = 64
 
     write_budget_s: float = 1.0

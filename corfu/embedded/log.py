@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from corfu.client.packing import Call, Queue
+from corfu.client.packing import SHARED_DEADLINE_S, Call, Queue, Submitted
 from corfu.client.values import Value
 from corfu.embedded.store import LocalStore
-from corfu.entry import ENTRY_HEAD_BYTES, decode_entry, encode_entry
+from corfu.entry import ENTRY_HEAD_BYTES, decode_entry, encode_entry, packed_bytes
 from corfu.errors import (
     AppendUnknownError,
     ConflictError,
@@ -33,6 +33,7 @@ _TIMEOUT_S = 30.0
 _CLOSE_S = 5.0
 _ENTRIES_PER_COMMIT = 16
 _ENTRY_BYTES_TARGET = 256 << 10
+_QUEUE_BYTES_MAX = 16 << 20
 _READ_BYTES = 1 << 20
 _RECENT_BYTES = 8 << 20
 _FULL_RETRY_S = 1.0
@@ -190,17 +191,35 @@ class LocalLog(Log):
     async def _append_entry(
         self, records: tuple[bytes, ...], deadline: float
     ) -> tuple[Position, ...]:
-        call = Call(records, deadline, self._loop.create_future())
+        # Cancelled while it is still queued, the call is dropped from the queue.
+        return await self._enqueue(records, deadline).positions()
+
+    def _submit(self, record: bytes, patience_s: float) -> Submitted:
+        queue, size, deadline = self._queue, packed_bytes(record), self._now() + patience_s
+        call = queue.collecting(size, _ENTRY_BYTES_TARGET)
+        if call is None or not 0 <= deadline - call.deadline <= SHARED_DEADLINE_S:
+            call = self._enqueue((), deadline, collecting=True)
+        return queue.add(call, record, size)
+
+    async def _drain(self) -> None:
+        while self._failure is None and self._queue.packed >= _QUEUE_BYTES_MAX:
+            await asyncio.shield(self._grown)
+
+    def _enqueue(
+        self, records: Sequence[bytes], deadline: float, *, collecting: bool = False
+    ) -> Call:
+        call = Call(records, deadline, self._loop.create_future(), collecting=collecting)
+        expiry = self._loop.call_at(deadline, self._expire, call)
+        call.future.add_done_callback(lambda _: expiry.cancel())
         self._queue.put(call)
         self._schedule()
-        try:
-            async with asyncio.timeout(deadline - self._now()):
-                return await call.future
-        except TimeoutError:
-            # A cancelled call that is still queued is dropped from the queue.
-            if any(call in calls for *_, calls in self._batch):
-                raise AppendUnknownError("the disk did not answer in time") from None
-            raise NotAppendedError("not written in time: the disk is slow or full") from None
+        return call
+
+    def _expire(self, call: Call) -> None:
+        if any(call in calls for *_, calls in self._batch):
+            call.fail(AppendUnknownError("the disk did not answer in time"))
+        else:
+            call.fail(NotAppendedError("not written in time: the disk is slow or full"))
 
     async def _read_value(self, offset: Offset, deadline: float) -> Value:
         if offset < self._mark:
@@ -282,10 +301,9 @@ class LocalLog(Log):
             self._remember(Value(offset, State.DATA, records, size, timestamp_us))
             index = 0
             for call in calls:
-                end = index + len(call.records)
                 if not call.future.done():
-                    call.future.set_result(tuple(Position(offset, i) for i in range(index, end)))
-                index = end
+                    call.future.set_result(Position(offset, index))
+                index += len(call.records)
         trims, self._trims_in_commit = self._trims_in_commit, []
         if trims:
             # Durable first, freed afterwards: a file freed for a mark that is forgotten would

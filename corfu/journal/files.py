@@ -61,6 +61,9 @@ class Part:
     spare: str | None
     header: bytes
     chunks: list[bytes] = field(default_factory=list)
+    """Headers, bodies and paddings, put together once, when all of the cut is there."""
+    count: int = 0
+    """How many records they are."""
     length: int = BATCH_HEADER_BYTES
 
     @property
@@ -71,7 +74,7 @@ class Part:
     def operations(self) -> list[DiskOperation]:
         """Return what makes the part durable, beginning its file if that is new."""
         name = journal_name(self.serial)
-        batch = BatchHeader(self.start, self.length, len(self.chunks))
+        batch = BatchHeader(self.start, self.length, self.count)
         padding = bytes(align_sector(self.length) - self.length)
         head = encode_batch_header(batch, self.serial, self.seed)
         data = b"".join((self.header, head, *self.chunks, padding))

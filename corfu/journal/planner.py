@@ -27,10 +27,11 @@ from corfu.journal.format import (
     RecordHeader,
     align_sector,
     body_of,
+    body_padding,
     decode_record_header,
     encode_batch_header,
     encode_file_header,
-    encode_record,
+    encode_record_header,
     file_seed,
     journal_name,
     record_bytes,
@@ -67,6 +68,7 @@ class Journal:
     ) -> None:
         self._identity = identity
         self._settings = settings
+        self._file_bytes = settings.file_bytes
         self._opening = opening
         self._live = dict(start.live)
         self._spares = Spares(settings, start.spares, start.next_spare)
@@ -81,6 +83,8 @@ class Journal:
         self._seed = 0
         self._position = 0
         self._head_bytes = 0
+        self._margin_live = -1
+        self._margin_bytes = 0
         self._parts: list[Part] = []
         self._committing = False
         self._commits_begun = 0
@@ -110,6 +114,18 @@ class Journal:
         """Return the most that `record_bytes` of one record may be, with an opening as now."""
         head = SECTOR_BYTES + BATCH_HEADER_BYTES + self._head_bytes
         return self._settings.file_bytes - head - self._margin()
+
+    def fits(self, size: int, *, reserve: bool) -> bool:
+        """Tell whether a record of `size` bytes (`record_bytes` of its body) may be appended.
+
+        Args:
+            size: Of the record.
+            reserve: False leaves one whole spare untouched.
+        """
+        if size <= self._remaining() and (reserve or len(self._spares)):
+            # As nearly always.
+            return True
+        return size <= self.room(reserve=reserve) and size <= self.record_bytes_max()
 
     def room(self, *, reserve: bool) -> int:
         """Return how many bytes of records may still be appended without a new spare.
@@ -398,12 +414,19 @@ class Journal:
         if not self._parts:
             self._parts.append(Part(self._serial, self._seed, self._position, None, b""))
         part = self._parts[-1]
-        data = encode_record(record, part.end, self._seed, opening=opening)
-        place = Place(self._serial, part.end, len(data))
-        part.chunks.append(data)
-        part.length += len(data)
-        assert part.end <= self._settings.file_bytes
-        return place
+        position, body = part.start + part.length, record.body
+        size = len(body)
+        length = record_bytes(size)
+        chunks = part.chunks
+        chunks.append(encode_record_header(record, position, self._seed, opening=opening))
+        if size:
+            chunks.append(body)
+            if size % 8:
+                chunks.append(body_padding(size))
+        part.count += 1
+        part.length += length
+        assert position + length <= self._settings.file_bytes
+        return Place(self._serial, position, length)
 
     def _end(self) -> int:
         """Return where the next record's header would lie in the current file."""
@@ -412,7 +435,14 @@ class Journal:
     def _remaining(self) -> int:
         if not self._serial:
             return -1
-        return self._settings.file_bytes - self._margin() - self._end()
+        if len(self._live) != self._margin_live:
+            self._margin()
+        if self._parts:
+            part = self._parts[-1]
+            end = part.start + part.length
+        else:
+            end = self._position + BATCH_HEADER_BYTES
+        return self._file_bytes - self._margin_bytes - end
 
     def _margin(self) -> int:
         """Return what is kept at the end of each file for two state records and two marks.
@@ -420,8 +450,13 @@ class Journal:
         Without it a journal that is full could not note that a file was released, and so could
         never become less full.
         """
-        state = record_bytes(state_bytes_max(len(self._live) + 1))
-        return align_sector(BATCH_HEADER_BYTES + 2 * state) + 2 * SECTOR_BYTES
+        live = len(self._live)
+        # It is asked for with each record, and changes with the number of files alone.
+        if live != self._margin_live:
+            state = record_bytes(state_bytes_max(live + 1))
+            self._margin_live = live
+            self._margin_bytes = align_sector(BATCH_HEADER_BYTES + 2 * state) + 2 * SECTOR_BYTES
+        return self._margin_bytes
 
     def _begin(self, needed: int) -> None:
         """Begin a new file in which `needed` more bytes will fit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from corfu.journal.format import (
     BATCH_HEADER_BYTES,
@@ -21,8 +22,7 @@ from corfu.journal.format import (
 from corfu.journal.state import KIND_STATE
 
 
-@dataclass(frozen=True, slots=True)
-class FoundRecord:
+class FoundRecord(NamedTuple):
     """A record whose header is sound; `sound` says whether its body is, too."""
 
     position: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from corfu.codec import NO_CLUSTER, Encoded, Frame, encode_frame
+from corfu.codec import HEADER_BYTES, NO_CLUSTER, Encoded, Frame, encode_frame, encode_whole
 from corfu.link.counters import LinkCounters
 from corfu.link.transfer import fragment_frame, fragments_of
 from corfu.types import Address, ClusterId
@@ -25,8 +25,13 @@ class Outbox:
 
     def burst(self, wire: Encoded) -> list[bytes]:
         """Return all frames of a message."""
-        layout = fragments_of(len(wire.body), self._datagram_bytes_max)
-        return [fragment_frame(wire, self.cluster, 0, n, layout) for n in range(layout[0])]
+        size = wire.size
+        if HEADER_BYTES + size <= self._datagram_bytes_max:
+            return [encode_whole(wire, self.cluster)]
+        layout = fragments_of(size, self._datagram_bytes_max)
+        body = memoryview(wire.body)
+        cluster = self.cluster
+        return [fragment_frame(wire, body, cluster, 0, n, layout) for n in range(layout[0])]
 
     def put(self, to: Address, frame: bytes) -> None:
         """Let a frame leave with the next datagrams."""

@@ -68,7 +68,7 @@ class Sending:
     def send(self, to: Address, message: Message, now: float) -> None:
         """See `Link.send`."""
         wire = codec.encode(message)
-        if len(wire.body) <= BURST_BYTES_MAX:
+        if wire.size <= BURST_BYTES_MAX:
             self._outbox.put_all(to, self._outbox.burst(wire))
             return
         key = _TransferKey(to, wire.kind, wire.request, wire.epoch, wire.offset)
@@ -86,7 +86,7 @@ class Sending:
         # A parked read is rightly silent for so long; to ask again sooner would be a waste, and
         # its round trip says nothing about the network.
         patience = message.wait_ms / 1000 if isinstance(message, Read) else 0.0
-        large = len(wire.body) > BURST_BYTES_MAX
+        large = wire.size > BURST_BYTES_MAX
         frames = [] if large else self._outbox.burst(wire)
         ask = self._asks[request] = Ask(to, wire, now + budget_s, patience, frames)
         peer = self.peer(to, now)

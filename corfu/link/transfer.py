@@ -58,12 +58,16 @@ def fragments_of(size: int, datagram_bytes_max: int) -> tuple[int, int]:
 
 
 def fragment_frame(
-    wire: Encoded, cluster: ClusterId, flags: int, number: int, layout: tuple[int, int]
+    wire: Encoded,
+    body: memoryview,
+    cluster: ClusterId,
+    flags: int,
+    number: int,
+    layout: tuple[int, int],
 ) -> bytes:
-    """Return the frame of one fragment; `layout` is (fragments, their length)."""
+    """Return the frame of one fragment of `body`; `layout` is (fragments, their length)."""
     fragments, chunk = layout
-    body = wire.body
-    payload = body if fragments == 1 else memoryview(body)[number * chunk : (number + 1) * chunk]
+    payload = body[number * chunk : (number + 1) * chunk]
     frame = Frame(
         wire.kind,
         flags,
@@ -83,6 +87,7 @@ class Transfer(Timed):
     """Which fragments of a body have been sent, and which the receiver holds."""
 
     __slots__ = (
+        "_body",
         "_flying",
         "_held",
         "_layout",
@@ -122,7 +127,8 @@ class Transfer(Timed):
         """Bytes sent and not acknowledged."""
         self.probe_sent_at: float | None = None
         """When the probe left whose answer is awaited; meanwhile no fragment is sent."""
-        self._layout = fragments_of(len(wire.body), datagram_bytes_max)
+        self._body = memoryview(wire.body)
+        self._layout = fragments_of(len(self._body), datagram_bytes_max)
         fragments = self._layout[0]
         self._sent_at = [0.0] * fragments
         self._serial = 0
@@ -151,7 +157,8 @@ class Transfer(Timed):
         self._flying |= bit
         self._sent_at[number] = now
         self.in_flight += self._size(number)
-        return fragment_frame(self.wire, cluster, self.flags, number, self._layout), again
+        frame = fragment_frame(self.wire, self._body, cluster, self.flags, number, self._layout)
+        return frame, again
 
     def probe(self, cluster: ClusterId, now: float) -> bytes:
         """Return a frame that asks what has arrived."""
@@ -216,7 +223,7 @@ class Transfer(Timed):
         fragments, chunk = self._layout
         if number < fragments - 1:
             return HEADER_BYTES + chunk
-        return HEADER_BYTES + len(self.wire.body) - (fragments - 1) * chunk
+        return HEADER_BYTES + len(self._body) - (fragments - 1) * chunk
 
 
 def _numbers(bits: int) -> Iterator[int]:

@@ -21,7 +21,7 @@ async def asking_driver(
     peers: tuple[Address, ...], cluster: ClusterId | None = None
 ) -> AsyncIterator[Driver]:
     """Open a socket from which these processes can be asked; `cluster` may be set later."""
-    datagrams = await bind_udp(_own_host(peers), 0)
+    datagrams = await bind_udp(own_host(peers), 0)
     link = Link(
         cluster=cluster,
         session=Incarnation(os.urandom(16)),
@@ -43,7 +43,7 @@ async def asking_driver(
         await datagrams.wait_closed()
 
 
-def _own_host(peers: tuple[Address, ...]) -> str:
+def own_host(peers: tuple[Address, ...]) -> str:
     """Return where to listen for answers: on loopback alone if all peers are there."""
     ipv6 = ":" in peers[0].host
     if all(ipaddress.ip_address(peer.host).is_loopback for peer in peers):

@@ -20,6 +20,12 @@ from pathlib import Path
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer
 
+from corfu.runtime.segments import (
+    UDP_SEGMENT,
+    can_segment,
+    join_received,
+    runs,
+)
 from corfu.types import Address
 
 BUFFER_BYTES = 4 << 20
@@ -32,6 +38,7 @@ _READ_BYTES = 65536
 _FAIR_EVERY = 64
 _TARGETS_MAX = 65536
 _PENDING_ERRORS_MAX = 8
+_CANNOT_SEGMENT = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE})
 
 
 @dataclass(slots=True)
@@ -39,6 +46,9 @@ class UdpCounters:
     """What happened to datagrams at the socket. Attributes count since it was bound.
 
     Attributes:
+        sent: Datagrams handed to the kernel.
+        calls: System calls that took.
+        received: Buffers received; the kernel may have joined several datagrams in one.
         errors_in: Errors the socket reported while receiving (an ICMP refusal, mostly).
         errors_out: Errors it reported while sending; perhaps about an earlier datagram.
         oversize: Not sent: longer than a UDP payload may be.
@@ -47,6 +57,7 @@ class UdpCounters:
     """
 
     sent: int = 0
+    calls: int = 0
     received: int = 0
     errors_in: int = 0
     errors_out: int = 0
@@ -83,11 +94,18 @@ class UdpDatagrams:
         self._closed = False
         self._choked = False
         self._inode = os.fstat(self._socket.fileno()).st_ino
+        self._segments = can_segment(self._socket)
+        self._segment = 0
 
     @property
     def address(self) -> Address:
         """The address the socket is bound to."""
         return self._address
+
+    @property
+    def segments(self) -> bool:
+        """Whether many datagrams leave in one system call."""
+        return self._segments
 
     @property
     def recv_buffer_bytes(self) -> int:
@@ -111,18 +129,28 @@ class UdpDatagrams:
         """Send each datagram, best effort: errors are counted, never raised."""
         if self._closed:
             return
+        if len(datagrams) > 1 and self._segments:
+            for run in runs(datagrams):
+                self._send_run(*run)
+        else:
+            for data, to in datagrams:
+                self._send_run(data, to, 0, 1)
+
+    def _send_run(self, data: bytes, to: Address, segment: int, count: int) -> None:
         counters = self.counters
-        for data, to in datagrams:
-            target = self._target(to)
-            if target is None:
-                counters.no_address += 1
-            elif len(data) > DATAGRAM_BYTES_MAX:
-                # The transport would report it with the next datagram, which is innocent.
-                counters.oversize += 1
-            elif self._choked and self._is_blocked():
-                counters.blocked += 1
-            else:
-                self._send_one(data, target)
+        target = self._target(to)
+        if target is None:
+            counters.no_address += count
+        elif len(data) > DATAGRAM_BYTES_MAX:
+            # The transport would report it with the next datagram, which is innocent.
+            counters.oversize += count
+        elif self._choked and self._is_blocked():
+            counters.blocked += count
+        else:
+            if segment != self._segment:
+                self._socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
+                self._segment = segment
+            self._send_one(data, target, count)
 
     def listen(self, receive: Callable[[bytes, Address], None]) -> None:
         """Hand every received datagram to `receive`, from now on."""
@@ -164,7 +192,7 @@ class UdpDatagrams:
         target = self._targets[to] = (to.host, to.port) if good else None
         return target
 
-    def _send_one(self, data: bytes, target: tuple[str, int]) -> None:
+    def _send_one(self, data: bytes, target: tuple[str, int], count: int) -> None:
         counters = self.counters
         for _ in range(_PENDING_ERRORS_MAX):
             sending = self._stream.send(data, target)
@@ -172,17 +200,23 @@ class UdpDatagrams:
                 sending.send(None)
             except StopIteration:
                 self._choked = False
-                counters.sent += 1
+                counters.sent += count
+                counters.calls += 1
                 return
             except asyncio_dgram.TransportClosed:
                 return
-            except OSError:
+            except OSError as error:
                 # An error of an earlier datagram, raised instead of sending this one.
                 counters.errors_out += 1
+                if error.errno in _CANNOT_SEGMENT:
+                    # Perhaps a path whose MTU is below the datagrams' length, which the kernel
+                    # fragments when they are sent one by one. The link repeats what was lost.
+                    self._segments = False
                 continue
             # It wants to wait: the datagram is in the transport's queue, which has no bound.
             sending.close()
-            counters.sent += 1
+            counters.sent += count
+            counters.calls += 1
             self._choked = True
             return
 
@@ -248,6 +282,7 @@ async def bind_udp(
             own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             own.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        join_received(own)
         try:
             own.bind(target)
         except OSError as error:

@@ -258,12 +258,7 @@ def _store(store: Store) -> tuple[object, ...]:
     """What a store holds, without where it lies on disk."""
     journal, memory = store.journal, store.memory
     done = journal.commits_done
-    cells = {
-        number * len(block) + at: cell & STATE_MASK
-        for number, block in store.index.blocks(Offset(0))
-        for at, cell in enumerate(block)
-        if cell
-    }
+    cells = {offset: cell & STATE_MASK for offset, cell in store.index.items(Offset(0))}
     pending = [(commit - done, offset) for commit, offset, _ in memory._commits if commit >= done]
     return (
         cells,

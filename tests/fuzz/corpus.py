@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-from corfu.codec import HEADER_BYTES, NO_CLUSTER, OPEN_KINDS, Encoded, Frame, encode, encode_frame
+from corfu.codec import (
+    HEADER_BYTES,
+    NO_CLUSTER,
+    OPEN_KINDS,
+    Encoded,
+    Frame,
+    encode,
+    encode_frame,
+    encode_whole,
+)
 from corfu.codec_data import DATA_CODECS
 from corfu.link.control import (
     COMPLETE,
@@ -102,21 +111,21 @@ def _longer(wire: Encoded) -> Encoded:
     and how their fragments are put together does not depend on what is in them.
     """
     wanted = 2 * (SMALL_DATAGRAM - HEADER_BYTES) + 9
-    return wire._replace(body=wire.body.ljust(wanted, b"\0"))
+    return wire._replace(parts=(wire.body.ljust(wanted, b"\0"),))
 
 
 def _single(wire: Encoded, cluster: ClusterId, form: str) -> Sample:
-    datagram = fragment_frame(wire, cluster, 0, 0, (1, len(wire.body)))
+    datagram = encode_whole(wire, cluster)
     is_cbor = KINDS[wire.kind] not in DATA_CODECS
     integers = tuple(cbor_integers(datagram, HEADER_BYTES)) if is_cbor else ()
     return Sample(datagram, wire.kind, form, integers)
 
 
 def _fragments(wire: Encoded, cluster: ClusterId, flags: int) -> list[Sample]:
-    layout = fragments_of(len(wire.body), SMALL_DATAGRAM)
+    layout, body = fragments_of(wire.size, SMALL_DATAGRAM), memoryview(wire.body)
     form = "transfer" if flags else "burst"
     return [
-        Sample(fragment_frame(wire, cluster, flags, number, layout), wire.kind, form, ())
+        Sample(fragment_frame(wire, body, cluster, flags, number, layout), wire.kind, form, ())
         for number in range(layout[0])
     ]
 

@@ -60,7 +60,7 @@ class LinkTarget:
             for frame in decode_untrusted(datagram).frames:
                 if frame.flags and frame.request not in seen:
                     seen.add(frame.request)
-                    wire = Encoded(frame.kind, frame.request, frame.epoch, frame.offset, b"")
+                    wire = Encoded(frame.kind, frame.request, frame.epoch, frame.offset, ())
                     found += 4 * control_samples(wire, UNIT_NAMES.cluster, frame.flags)
         return found
 

@@ -21,6 +21,7 @@ from corfu.codec import (
     decode_untrusted,
     encode,
     encode_frame,
+    encode_whole,
 )
 from corfu.codec_data import pack_address, unpack_address
 from corfu.config import ENTRY_BYTES_MAX
@@ -48,7 +49,9 @@ MUTATIONS = 200_000
 
 def framed(wire: Encoded, cluster: ClusterId = CLUSTER) -> bytes:
     head = (wire.kind, 0, 0, 1, len(wire.body), cluster)
-    return encode_frame(Frame(*head, wire.request, wire.epoch, wire.offset, wire.body))
+    frame = encode_frame(Frame(*head, wire.request, wire.epoch, wire.offset, wire.body))
+    assert encode_whole(wire, cluster) == frame
+    return frame
 
 
 def decoded(datagram: bytes) -> list[Message]:
@@ -106,7 +109,8 @@ def test_mutated_frames_give_a_message_or_wire_error_only() -> None:
             except WireError:
                 pass
             else:
-                assert encode(message) == (kind, wire.request, wire.epoch, offset, body)
+                again = encode(message)
+                assert (*again[:4], again.body) == (kind, wire.request, wire.epoch, offset, body)
         slowest = max(slowest, time.perf_counter() - started)
     # A mutation may happen to change nothing, or to cut at a frame's end.
     assert accepted < MUTATIONS // 10

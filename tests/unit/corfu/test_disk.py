@@ -159,6 +159,32 @@ def test_file_disk_full_while_allocating_leaves_no_file(
     disk.close()
 
 
+def test_file_disk_allocates_in_pieces_each_synced_before_the_next_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A commit of another file would else wait until all of it has reached the disk."""
+    disk, write, sync = FileDisk(tmp_path), os.pwrite, os.fdatasync
+    unsynced = most = 0
+
+    def counted_write(descriptor: int, data: memoryview, position: int) -> int:
+        nonlocal unsynced, most
+        written = write(descriptor, data, position)
+        unsynced += written
+        most = max(most, unsynced)
+        return written
+
+    def counted_sync(descriptor: int) -> None:
+        nonlocal unsynced
+        sync(descriptor)
+        unsynced = 0
+
+    monkeypatch.setattr(os, "pwrite", counted_write)
+    monkeypatch.setattr(os, "fdatasync", counted_sync)
+    disk.allocate("one", 5 * 2**20 + 1)
+    assert (disk.size("one"), most, unsynced) == (5 * 2**20 + 1, 2**20, 0)
+    disk.close()
+
+
 def test_file_disk_open_files_are_bounded(tmp_path: Path) -> None:
     disk = FileDisk(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
@@ -204,6 +230,71 @@ def test_worker_runs_in_order_and_calls_back_on_the_loop() -> None:
     made.close()
     made.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("disk")]
+
+
+class WatchedDisk(FakeDisk):
+    """Says which thread writes; a sync takes until the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writers: list[str] = []
+        self.go_on = threading.Event()
+
+    def write(self, name: str, position: int, data: bytes) -> None:
+        self.writers.append(threading.current_thread().name)
+        super().write(name, position, data)
+
+    def sync(self, name: str) -> None:
+        assert self.go_on.wait(10)
+        super().sync(name)
+
+
+def test_worker_writes_without_sync_at_once_unless_something_is_before_it() -> None:
+    loop, disk, order = Loop(), WatchedDisk(), list[str]()
+    worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, lambda _: order.append("fatal"))
+    own = threading.current_thread().name
+    worker.run([WriteAt("one", 0, b"1")], lambda: order.append("first"))
+    assert disk.read("one", 0, 9) == b"1"
+    assert order == []
+    worker.run([WriteAt("one", 1, b"2"), Sync("one")], lambda: order.append("second"))
+    # Behind a commit that is under way: in the order in which they were given.
+    worker.run([WriteAt("one", 2, b"3")], lambda: order.append("third"))
+    disk.go_on.set()
+    loop.run(3)
+    assert order == ["first", "second", "third"]
+    # Longer than what the loop may wait for.
+    worker.run([WriteAt("one", 3, bytes(2 << 20))], lambda: order.append("fourth"))
+    loop.run(1)
+    assert [writer == own for writer in disk.writers] == [True, False, False, False]
+    worker.close()
+
+
+class SlowAllocation(FakeDisk):
+    """Allocating takes until the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def allocate(self, name: str, length: int) -> None:
+        assert self.go_on.wait(10)
+        super().allocate(name, length)
+
+
+def test_worker_that_allocates_a_spare_still_commits_and_reads() -> None:
+    loop, disk, order = Loop(), SlowAllocation(), list[str]()
+    disk.write("old", 0, b"1")
+    worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, lambda _: order.append("fatal"))
+    worker.background([Allocate("spare", 4096)], lambda _: order.append("spare"))
+    worker.fetch("old", 0, 1, lambda data: order.append(f"read {data!r}"))
+    loop.run(1)
+    worker.run([WriteAt("one", 0, b"1"), Sync("one")], lambda: order.append("committed"))
+    loop.run(1)
+    assert order == ["read b'1'", "committed"]
+    disk.go_on.set()
+    loop.run(1)
+    assert order[-1] == "spare"
+    worker.close()
 
 
 def test_worker_failed_sync_is_fatal_once_and_ends_all_commits() -> None:

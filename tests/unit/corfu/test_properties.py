@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from corfu import schema
 from corfu.codec import Frame
-from corfu.config import BLOCK_OFFSETS
 from corfu.journal.format import Place
 from corfu.layout import Layout, Segment, merged, parts, problems
 from corfu.link.control import FLAG_TRANSFER
 from corfu.link.counters import LinkCounters
 from corfu.link.reassembly import Reassembly
-from corfu.storage_units.index import SERIAL_AT, OffsetIndex, pack_cell
+from corfu.storage_units.index import INDEX_BLOCK_OFFSETS, SERIAL_AT, OffsetIndex, pack_cell
 from corfu.storage_units.standing import seats_of
 from corfu.types import (
     Address,
@@ -134,8 +133,8 @@ def test_layout_broken_in_one_place_is_never_called_well_formed(placed: Layout, 
 
 _CHANGES = st.lists(
     st.tuples(
-        st.sampled_from(["set", "clear", "load", "drop"]),
-        st.integers(0, 4 * BLOCK_OFFSETS),
+        st.sampled_from(["set", "clear", "load", "drop", "step"]),
+        st.integers(0, 4 * INDEX_BLOCK_OFFSETS),
         st.integers(1, 5),
     ),
     max_size=60,
@@ -160,12 +159,15 @@ def test_index_after_any_changes_is_a_dict_of_cells(
                 index.load(serial, array("Q", [offset, offset + 3]), array("Q", [cell, cell]))
                 model |= {offset: cell, offset + 3: cell}
                 end = max(end, offset + 4)
+            case "step":
+                index.expect_step(serial)
             case _:
                 while not index.drop_below(Offset(offset), 1):
                     pass
                 model = {known: value for known, value in model.items() if known >= offset}
-    offsets = range(4 * BLOCK_OFFSETS + 8)
+    offsets = range(4 * INDEX_BLOCK_OFFSETS + 8)
     assert {o: index.get(o) for o in offsets if index.get(o)} == model
+    assert dict(index.items(Offset(0))) == model
     assert index.end == end
     for serial in range(1, 6):
         assert index.live[serial] == sum(cell >> SERIAL_AT == serial for cell in model.values())

@@ -27,6 +27,7 @@ from corfu.messages import (
     Write,
     WrongEpoch,
 )
+from corfu.storage_units.index import SERIAL_AT
 from corfu.storage_units.index_file import index_name
 from corfu.storage_units.settings import UnitSettings
 from corfu.types import JUNK_ID, Digest, Epoch, Offset, Range, State
@@ -377,7 +378,7 @@ def test_index_files_of_freed_journal_files_are_removed() -> None:
 def test_damage_nobody_can_name_keeps_its_file_from_being_indexed_until_settled() -> None:
     bench = serving(settings=UnitSettings(journal_file_bytes=16384))
     many(bench, 40)
-    place = bench.unit.store.index.get(5) >> 38
+    place = bench.unit.store.index.get(5) >> SERIAL_AT
     name, position = position_of(bench, bytes([5]) * 1000)
     for at in range(position - 64, position):
         bench.disk.flip(name, at, 0xFF)
@@ -439,7 +440,7 @@ def test_index_file_waits_for_a_trim_that_is_not_durable() -> None:
 def test_missing_journal_file_is_doubt() -> None:
     bench = serving(settings=UnitSettings(journal_file_bytes=16384))
     many(bench, 40)
-    bench.disk.remove(journal_name(bench.unit.store.index.get(5) >> 38))
+    bench.disk.remove(journal_name(bench.unit.store.index.get(5) >> SERIAL_AT))
     bench.start()
     bench.epoch(layout(2, [1], first_offset=1000))
     assert bench.unit.store.state_at_head(Offset(5)) is State.DAMAGED

@@ -1,0 +1,1 @@
+"""`corfu bench`: how fast a cluster is, and what that costs."""
