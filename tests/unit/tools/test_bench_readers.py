@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 import corfu
+from corfu.batch import Part
 from corfu.client.log import LogClient
 from corfu.errors import JunkError, LostError
 from corfu.tools.bench.assignment import Assignment, Kind
@@ -48,20 +49,22 @@ class FakeLog(LogClient):
             raise JunkError(Offset(place))
         return found
 
-    async def _all(self) -> AsyncGenerator[tuple[Record, ...], None]:
+    async def _all(self) -> AsyncGenerator[corfu.Batch, None]:
         for entry in self.entries:
-            if entry is not None:
-                yield entry
+            if entry:
+                yield corfu.Batch(
+                    [Part(entry[0].position.offset, 0, [record.data for record in entry])]
+                )
 
-    def scan_batches(self, *_: object, **__: object) -> AsyncGenerator[tuple[Record, ...], None]:
+    def scan_batches(self, *_: object, **__: object) -> AsyncGenerator[corfu.Batch, None]:
         return self._all()
 
-    async def _all_and_wait(self) -> AsyncGenerator[tuple[Record, ...], None]:
+    async def _all_and_wait(self) -> AsyncGenerator[corfu.Batch, None]:
         async for entry in self._all():
             yield entry
         await asyncio.Event().wait()
 
-    def follow_batches(self, *_: object, **__: object) -> AsyncGenerator[tuple[Record, ...], None]:
+    def follow_batches(self, *_: object, **__: object) -> AsyncGenerator[corfu.Batch, None]:
         return self._all_and_wait()
 
 
