@@ -21,7 +21,7 @@ from .job import Counters
 from .lone_unit import LoneUnit
 from .meter import Meter
 
-_KEPT_BYTES = 256 << 20
+_KEPT_BYTES = 64 << 20
 """What a unit whose log is trimmed keeps."""
 
 
