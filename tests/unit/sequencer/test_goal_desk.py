@@ -80,11 +80,14 @@ async def entries(world: World, count: int) -> Callable[[], Coroutine[Any, Any, 
         await call(log.append(b"record %d" % number))
 
     async def read() -> set[bytes]:
-        async def scan() -> set[bytes]:
-            tail = await log.tail()
-            return {r.data async for r in log.scan(Offset(0), tail, on_lost="skip")}
+        # A client of its own each time: one that has read a value keeps it, though it is lost now.
+        reader, call_reader = await client(world)
 
-        found: set[bytes] = await call(scan())
+        async def scan() -> set[bytes]:
+            tail = await reader.tail()
+            return {r.data async for r in reader.scan(Offset(0), tail, on_lost="skip")}
+
+        found: set[bytes] = await call_reader(scan())
         return found
 
     return read
