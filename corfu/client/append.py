@@ -10,11 +10,10 @@ import heapq
 from collections.abc import Callable, Coroutine, Sequence
 
 from corfu.client.cluster import Cluster
-from corfu.client.packing import SHARED_DEADLINE_S, Call, OutgoingEntry, Queue, Submitted
+from corfu.client.packing import Call, OutgoingEntry, Queue, Submitted
 from corfu.client.settle import Trouble, Writer, ask_fill
 from corfu.client.tokens import Granted, TokenDesk
 from corfu.config import ENTRY_BYTES_MAX
-from corfu.entry import packed_bytes
 from corfu.errors import AppendError, AppendUnknownError, NotAppendedError
 from corfu.types import EntryId, Position
 
@@ -51,6 +50,7 @@ class Appender:
         self._writer = Writer(cluster, self._desk)
         self._pump_timer: asyncio.Handle | None = None
         self._pump_at = 0.0
+        self._pump_soon = False
         self._deadlines: list[tuple[float, int, Call]] = []
         self._calls = 0
         self._deadlines_max = _DEADLINES_KEPT_MIN
@@ -78,14 +78,15 @@ class Appender:
         Records submitted one shortly after another share a call, and the first one's deadline: a
         future and a timer for each would cost more than packing them.
         """
-        queue, size = self._queue, packed_bytes(record)
+        queue, target = self._queue, self._settings.entry_bytes_target
         deadline = self._endpoint.now() + patience_s
-        call = queue.collecting(size, self._settings.entry_bytes_target)
-        if call is None or not 0 <= deadline - call.deadline <= SHARED_DEADLINE_S:
-            call = self._enqueue((), deadline, collecting=True)
-        submitted = queue.add(call, record, size)
-        # While a pump is due, only a full entry has a reason to leave earlier.
-        if self._pump_timer is None or queue.packed >= self._settings.entry_bytes_target:
+        submitted = queue.submit(record, deadline, target)
+        if submitted is None:
+            self._enqueue((), deadline, collecting=True)
+            submitted = queue.submit(record, deadline, target)
+            assert submitted is not None
+        # While a pump is due, only a full entry has a reason to leave earlier, and once.
+        if self._pump_timer is None or (queue.packed >= target and not self._pump_soon):
             self._schedule_pump()
         return submitted
 
@@ -154,6 +155,7 @@ class Appender:
                 return
             self._pump_timer.cancel()
         self._pump_at = at
+        self._pump_soon = delay_s <= 0
         # Even with no delay one turn later: what is queued in the same turn goes together.
         if delay_s > 0:
             self._pump_timer = loop.call_at(at, self._pump)

@@ -21,6 +21,8 @@ from corfu.types import Digest, EntryId, Offset, Position
 Encode = Callable[[Sequence[bytes], int], bytes]
 """Records and a timestamp in microseconds to the bytes of their entry."""
 
+_LENGTH_BYTES = packed_bytes(b"")
+
 SHARED_DEADLINE_S = 0.05
 """A submitted record is given up so much sooner than it was told to be, at most."""
 
@@ -179,24 +181,29 @@ class Queue:
         self._calls.append(call)
         self.packed += call.packed
 
-    def collecting(self, size: int, bytes_target: int) -> Call | None:
-        """Return the call that takes a submitted record of `size` packed bytes; None: a new one.
+    def submit(self, record: bytes, deadline: float, bytes_target: int) -> Submitted | None:
+        """Add a record to the call that collects; None if there is none that may take it.
 
-        Only the last call of the queue collects: log order is to be call order.
+        Only the last call of the queue collects: log order is to be call order. It has to have
+        room, and about the same deadline.
         """
         calls = self._calls
         if not calls:
             return None
         call = calls[-1]
-        full = ENTRY_HEAD_BYTES + call.packed + size > bytes_target
-        return None if full or not call.collecting or call.future.done() else call
-
-    def add(self, call: Call, record: bytes, size: int) -> Submitted:
-        """Add a record of `size` packed bytes to a call that is queued and collecting."""
-        call.records.append(record)
+        size = _LENGTH_BYTES + len(record)
+        if (
+            not call.collecting
+            or not 0 <= deadline - call.deadline <= SHARED_DEADLINE_S
+            or (call.records and ENTRY_HEAD_BYTES + call.packed + size > bytes_target)
+            or call.future.done()
+        ):
+            return None
+        records = call.records
+        records.append(record)
         call.packed += size
         self.packed += size
-        return Submitted(call, len(call.records) - 1)
+        return Submitted(call, len(records) - 1)
 
     def first_packed(self) -> int | None:
         """Return the bytes of the first call that somebody waits for, None if there is none."""

@@ -48,10 +48,11 @@ class ClientSettings:
     tokens_per_request_max: int = 64
 
     write_budget_s: float = 1.0
-    """How long a Write is repeated before its offset is settled by a fill."""
+    """How long a Write is repeated before its offset is settled by a fill: so long at least, and
+    longer where writes usually take long."""
 
     write_look_s: float = 0.25
-    """How long a Write stays silent before it is looked whether there is a new layout."""
+    """How long a Write stays silent before it is looked whether there is a new layout: as above."""
 
     unit_budget_s: float = 0.5
     """How long any other request to a unit is repeated before the layout is asked for."""

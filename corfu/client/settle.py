@@ -39,6 +39,12 @@ from corfu.messages import (
 from corfu.ports import UnansweredError
 from corfu.types import JUNK_ID, Digest, Epoch, Offset, State, Token
 
+_SLOW_LOOK = 4.0
+_SLOW_BUDGET = 8.0
+"""How many usual writes to wait for an answer, before the layout is asked for and in all."""
+
+_USUAL_S_MAX = 1.0
+
 
 class Fate(enum.Enum):
     """What became of an entry at one offset, for ever."""
@@ -240,7 +246,9 @@ class Writer:
             entry.body,
         )
         backoff = self._cluster.backoff()
-        until = self._endpoint.now() + self._settings.write_budget_s
+        until = self._endpoint.now() + max(
+            self._settings.write_budget_s, _SLOW_BUDGET * self._usual_s()
+        )
         while (left := min(until, entry.deadline) - self._endpoint.now()) > 0:
             # A token is never used in another epoch than its own: nothing leaves any more once a
             # newer layout is known. (What left before, its units refuse once they are sealed.)
@@ -268,8 +276,18 @@ class Writer:
     def _patience(self, entry: OutgoingEntry, left: float) -> float:
         """Return how long to wait for an answer before the layout is asked for."""
         # A large entry is on its way for longer, and would begin anew each time.
-        small = len(entry.body) <= BURST_BYTES_MAX
-        return min(left, self._settings.write_look_s) if small else left
+        if len(entry.body) > BURST_BYTES_MAX:
+            return left
+        return min(left, max(self._settings.write_look_s, _SLOW_LOOK * self._usual_s()))
+
+    def _usual_s(self) -> float:
+        """Return what a write usually takes.
+
+        Where units have more to do than they can, each takes long; to send it again then, or to
+        fill its offset, would give them the same work twice. The median, not the tail: a few slow
+        writes beside a failure must not make the next failure take longer.
+        """
+        return min(self._desk.statistics.usual_s, _USUAL_S_MAX)
 
     async def _settle(self, entry: OutgoingEntry, token: Token) -> Fate | None:
         """Learn for certain what the offset holds, by filling it; None if time ran out.

@@ -35,6 +35,8 @@ class WriteStatistics:
         self._samples: deque[float] = deque(maxlen=_SAMPLES_MAX)
         self._fresh = 0
         self._p99_us = 0
+        self.usual_s = 0.0
+        """The median of the newest writes, as of the last report; 0 before there is one."""
         self._lost = 0
         self._used = 0
 
@@ -50,6 +52,7 @@ class WriteStatistics:
         if self._fresh >= 32 or (self._fresh and not self._p99_us):
             times = sorted(self._samples)
             self._p99_us = int(times[len(times) * 99 // 100] * 1e6)
+            self.usual_s = times[len(times) // 2]
             self._fresh = 0
         lost, used = self._lost, self._used
         self._lost = self._used = 0

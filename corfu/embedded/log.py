@@ -9,11 +9,11 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from corfu.client.packing import SHARED_DEADLINE_S, Call, Queue, Submitted
+from corfu.client.packing import Call, Queue, Submitted
 from corfu.client.values import Value, data_value
 from corfu.compression import Compression, EntryCodec
 from corfu.embedded.store import LocalStore
-from corfu.entry import ENTRY_HEAD_BYTES, packed_bytes
+from corfu.entry import ENTRY_HEAD_BYTES
 from corfu.errors import (
     AppendUnknownError,
     ConflictError,
@@ -199,11 +199,13 @@ class LocalLog(Log):
         return await self._enqueue(records, deadline).positions()
 
     def _submit(self, record: bytes, patience_s: float) -> Submitted:
-        queue, size, deadline = self._queue, packed_bytes(record), self._now() + patience_s
-        call = queue.collecting(size, _ENTRY_BYTES_TARGET)
-        if call is None or not 0 <= deadline - call.deadline <= SHARED_DEADLINE_S:
-            call = self._enqueue((), deadline, collecting=True)
-        return queue.add(call, record, size)
+        queue, deadline = self._queue, self._now() + patience_s
+        submitted = queue.submit(record, deadline, _ENTRY_BYTES_TARGET)
+        if submitted is None:
+            self._enqueue((), deadline, collecting=True)
+            submitted = queue.submit(record, deadline, _ENTRY_BYTES_TARGET)
+            assert submitted is not None
+        return submitted
 
     async def _drain(self) -> None:
         while self._failure is None and self._queue.packed >= _QUEUE_BYTES_MAX:

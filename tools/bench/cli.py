@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "mixed": ".mixed_cli:mixed",
     "disk": ".disk_cli:disk",
     "restart": ".restart_cli:restart",
+    "compare": ".compare_cli:compare_command",
 }
 """Name of each command: the module of this package, and its object there."""
 

@@ -458,3 +458,47 @@ def test_append_older_layout_told_anyway_is_not_taken() -> None:
         assert {m.epoch for m in cluster.requests(Fill)} == {3}
 
     run(test, FakeCluster(layout=make_layout(3, 100), tail=100))
+
+
+def test_write_that_takes_as_long_as_all_do_is_not_sent_again() -> None:
+    """Units with more to do than they can are not given the same entry twice."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def busy(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write):
+                await asyncio.sleep(0.22)
+            return None
+
+        cluster.script = busy
+        for _ in range(40):
+            await log.append(b"a")
+        assert len(cluster.requests(Write)) == 40
+
+        async def busier(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, Write):
+                await asyncio.sleep(0.6)
+            return None
+
+        cluster.script = busier
+        await log.append(b"b")
+        assert len(cluster.requests(Write)) == 41
+        assert cluster.requests(Fill) == []
+
+    run(test)
+
+
+def test_first_silent_write_is_looked_after_soon_where_writes_are_quick() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        for _ in range(40):
+            await log.append(b"a")
+        looks = len(cluster.requests(GetLayout))
+
+        async def silent(to: Address, message: Message) -> Message | Drop | None:
+            return DROP if isinstance(message, Write) else None
+
+        cluster.script = silent
+        with pytest.raises(AppendUnknownError):
+            await log.append(b"b", timeout=0.4)
+        assert len(cluster.requests(GetLayout)) > looks
+
+    run(test)
