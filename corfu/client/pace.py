@@ -61,7 +61,9 @@ class Pace:
     def window_offsets(self, chains: int) -> int:
         """Return how many offsets the next window has, over so many chains."""
         settings = self._settings
-        reply = min(settings.read_bytes, settings.window_bytes // chains, self._reply)
+        # Two windows are always under way, so each may be half of the budget at most.
+        most = min(settings.window_bytes, settings.ahead_bytes // _WINDOWS_MIN) // chains
+        reply = min(settings.read_bytes, most, self._reply)
         each = int(reply / (self._size + _LISTED_BYTES))
         return chains * max(1, min(each, HELD_MAX))
 
