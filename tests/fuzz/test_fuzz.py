@@ -43,8 +43,7 @@ def test_mutated_datagrams_when_received_break_no_rule(
 
 _DISPATCHED_MIN = {"link": 0.0, "unit": 0.3, "replica": 0.3, "client": 0.05}
 
-_GROWTH_BYTES_MAX = {"link": 10 << 20, "unit": 160 << 20, "replica": 10 << 20, "client": 20 << 20}
-"""Of a unit more: an order with a closed_until far too high has it name 2^18 gaps (a bound)."""
+_GROWTH_BYTES_MAX = {"link": 10 << 20, "unit": 10 << 20, "replica": 10 << 20, "client": 20 << 20}
 
 
 def resident_bytes() -> int:
