@@ -211,13 +211,13 @@ def _with_length(seed: int, options: Options) -> Options:
         return options
     return replace(
         options,
-        seconds=rng.uniform(0.7, 2.5),
-        fault_gap_s=options.fault_gap_s / 3,
+        seconds=rng.uniform(0.5, 1.6),
+        fault_gap_s=options.fault_gap_s / 4.5,
         clients=min(2, options.clients),
         appenders=min(2, options.appenders),
         append_gap_s=max(0.03, options.append_gap_s),
         large_bytes_max=rng.choice((10_000, 10_000, 10_000, options.large_bytes_max)),
-        goal_load_s=1.0,
+        goal_load_s=0.7,
         # What takes long are not the faults but the calm after them, until all is redundant.
         replicas=min(3, options.replicas),
         chains=min(2, options.chains),
