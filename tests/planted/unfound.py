@@ -73,7 +73,7 @@ UNFOUND = (
         options=run_of(
             fault_gap_s=0.15,
             append_gap_s=0.005,
-            kinds=("power_cut", "power_cut_all", "kill", "failed_sync"),
+            kinds=("restore",),
             network=LOSSY,
             latency=DiskLatency(sync_s_min=2e-3, sync_s_max=30e-3),
         ),

@@ -211,8 +211,8 @@ def _with_length(seed: int, options: Options) -> Options:
         return options
     return replace(
         options,
-        seconds=rng.uniform(0.5, 1.6),
-        fault_gap_s=options.fault_gap_s / 4.5,
+        seconds=rng.uniform(0.4, 1.2),
+        fault_gap_s=options.fault_gap_s / 6,
         clients=min(2, options.clients),
         appenders=min(2, options.appenders),
         append_gap_s=max(0.03, options.append_gap_s),
