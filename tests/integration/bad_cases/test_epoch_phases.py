@@ -29,7 +29,7 @@ from corfu.messages import (
     Sealed,
 )
 from corfu.tools.asking import ask_replicas
-from corfu.tools.check import CheckOptions
+from corfu.tools.check_options import CheckOptions
 from corfu.tools.cluster import LocalCluster
 from corfu.tools.processes import Process
 from tests.integration.bad_cases.clients import ClientProcess, Clients, judge
