@@ -23,7 +23,7 @@ BATCH = 20
 EVENTS = 5_000_000
 """At least so many are run in all of them; a batch has more than its share, or it is shallow."""
 
-SEEDS_TWICE = 20
+SEEDS_TWICE = 12
 
 FAILED_ONCE = (3075, 30223)
 """3075: a cluster that lost its first units before its first entry never took appends again.
@@ -99,12 +99,12 @@ def test_simulate_scrub_that_reads_nothing_is_found_out(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("first", range(0, SEEDS_TWICE, 5))
+@pytest.mark.parametrize("first", range(0, SEEDS_TWICE, 3))
 def test_simulate_same_seeds_in_other_processes_give_same_traces(first: int) -> None:
     """No order may come from hashing, from addresses of objects, or from the machine."""
     code = (
         "from corfu.tools.sim.run import simulate\n"
-        f"print(*(simulate(seed).trace_hash for seed in range({first}, {first + 5})))"
+        f"print(*(simulate(seed).trace_hash for seed in range({first}, {first + 3})))"
     )
     traces = [
         subprocess.run(
@@ -117,5 +117,5 @@ def test_simulate_same_seeds_in_other_processes_give_same_traces(first: int) -> 
         ).stdout.split()
         for hash_seed in ("1", "2")
     ]
-    assert len(set(traces[0])) == 5
+    assert len(set(traces[0])) == 3
     assert traces[0] == traces[1]
