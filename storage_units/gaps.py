@@ -63,15 +63,25 @@ class GapSearch:
             until = self._until if seat.end is None else min(seat.end, self._until)
             start = max(searched, standing.trim_mark)
             end = Offset(min(until, start + span))
-            for offset in self._index.without_cell(seat.offsets(start, end)):
-                if not gaps:
-                    self._searched[seat] = offset
-                    return
-                gaps -= 1
-                if not standing.is_lost(offset) and offset not in named:
-                    self._suspicion.add(offset, None)
-            self._searched[seat] = max(end, searched)
-            if end < until:
-                return
             span -= max(0, end - start)
+            while start < end and gaps:
+                start, gaps = self._name(seat, start, end, gaps)
+            self._searched[seat] = max(start, searched)
+            if start < until:
+                return
         self._ended = True
+
+    def _name(self, seat: Seat, start: Offset, end: Offset, gaps: int) -> tuple[Offset, int]:
+        """Name up to `gaps` gaps, up to a lost range; returns where to go on, and how many more."""
+        named = self._suspicion.named
+        for offset in self._index.without_cell(seat.offsets(start, end)):
+            if not gaps:
+                return offset, 0
+            gaps -= 1
+            # A lost range has no end of offsets either: past all of it at once.
+            after = self._standing.lost_until(offset)
+            if after > offset:
+                return after, gaps
+            if offset not in named:
+                self._suspicion.add(offset, None)
+        return end, gaps

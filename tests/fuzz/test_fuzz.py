@@ -28,6 +28,7 @@ def test_parts_are_five_million_in_all() -> None:
     assert set(_PARTS) == set(SHARES)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("target", "seed", "datagrams"), parts())
 def test_mutated_datagrams_when_received_break_no_rule(
     target: str, seed: int, datagrams: int

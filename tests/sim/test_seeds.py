@@ -87,6 +87,14 @@ def test_simulate_disks_that_rot_are_whole_again_in_the_end(seed: int) -> None:
     assert any("rots at offset" in event for event in report.event_list)
 
 
+def test_simulate_unit_that_gets_old_folders_back_loses_nothing() -> None:
+    """Seed 10 put a folder back that knew no epoch: the leader waited for that unit for ever."""
+    options = replace(draw(10), kinds=("restore",), goals=(), minority_stops=False)
+    report = simulate(10, options)
+    assert report.problem is None
+    assert any("old copy of its folder" in event for event in report.event_list)
+
+
 def test_simulate_scrub_that_reads_nothing_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -111,6 +111,20 @@ def test_gaps_beyond_the_bound_are_named_when_others_are_settled() -> None:
     assert not store.suspicion.named
 
 
+def test_gaps_of_a_lost_range_without_an_end_are_passed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = count_looks(monkeypatch)
+    bench = serving(1)
+    bench.seal(2)
+    bench.unit.store.put_lost([Range(Offset(3), Offset(FAR - 5))])
+    bench.install(layout(2, [1]), closed_until=FAR)
+    tick_when_due(bench)
+    assert looks[0] < 20
+    assert not bench.unit.store.gaps.goes_on
+    assert set(bench.unit.store.suspicion.named) == {1, 2, *range(FAR - 5, FAR)}
+
+
 def test_gaps_in_a_long_sound_log_are_searched_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart beside a million entries must not keep the unit's other work waiting."""
     monkeypatch.setattr(gaps, "_SPAN_STEP", 10)
