@@ -248,8 +248,8 @@ def test_nemesis_check_says_what_check_says_and_wants_a_final_log(
         judged = _run(["nemesis", "--check", path], capsys)
         assert judged == _run(["check", path], capsys)
         assert judged[0] == status
-    status, _, err = _run(["nemesis", "--check", _write(tmp_path / "h", HISTORY)], capsys)
-    assert status == 5
+    refused, _, err = _run(["nemesis", "--check", _write(tmp_path / "h", HISTORY)], capsys)
+    assert refused == 5
     assert "no final log" in err
 
 
