@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _merged(one: Sequence[pytest.Item], other: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return the items of both in their orders, spread evenly through each other."""
     fewer, more = sorted((one, other), key=len)
-    each = -(-len(more) // max(1, len(fewer)))
+    each = max(1, -(-len(more) // max(1, len(fewer))))
     parts = (more[at : at + each] for at in range(0, len(more), each))
     pairs = zip_longest(((item,) for item in fewer), parts, fillvalue=())
     return list(chain.from_iterable(chain.from_iterable(pairs)))
