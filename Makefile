@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3 || command -v python)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Four, for two processors: those with real processes wait most of the time (tests/conftest.py).
+SPREAD := -q -rs -n 4 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-all check demo clean
@@ -30,13 +32,13 @@ check: $(INSTALLED) ## Formatting, lint and types
 	$(BIN)/mypy
 
 test: check ## All checks and all tests
-	$(BIN)/pytest -q -rs -n 3 --dist worksteal
+	$(BIN)/pytest $(SPREAD)
 
 test-all: check ## The same with what takes long, or needs packages (installed if root)
 	@sh .ci/packages all
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[all]' || \
 		echo "not installed: the extra 'all'; the tests that need it are skipped" >&2
-	$(BIN)/pytest -q -rs -n 3 --dist worksteal -m ''
+	$(BIN)/pytest $(SPREAD) -m ''
 
 demo: $(INSTALLED) ## A cluster, the standard library's sources as records, a killed leader, a proof
 	@$(BIN)/python -m corfu.tools.demo

@@ -166,6 +166,10 @@ class ServedEpoch:
         since = self._begun_at + _INSTALL_GRACE_S if installed_at is None else installed_at
         if seen.probed.restarted and seen.asked_at >= since:
             return f"unit {unit.id} has restarted"
+        # A folder as old as to know of no epoch at all tells of no restart: it is new to itself.
+        probed_since = installed_at is not None and seen.asked_at >= installed_at
+        if probed_since and seen.probed.epoch < self.layout.epoch:
+            return f"unit {unit.id} has lost epoch {self.layout.epoch}"
         return self._keeps_doubt(unit, seen)
 
     def _keeps_doubt(self, unit: Unit, seen: Seen) -> str | None:

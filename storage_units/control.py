@@ -142,7 +142,7 @@ class Control:
         standing.window_end = max(standing.window_end, message.window_end)
         store.raise_marks(message.trim_mark, message.closed_until)
         store.put_lost(message.lost)
-        store.search_gaps()
+        store.gaps.begin()
         installed = Installed(message.request, standing.sealed, standing.unit, standing.incarnation)
         return [Send(sender, installed)]
 

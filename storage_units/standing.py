@@ -199,10 +199,14 @@ class Standing:
 
     def is_lost(self, offset: Offset) -> bool:
         """Tell whether the sequencer declared this offset lost."""
+        return self.lost_until(offset) > offset
+
+    def lost_until(self, offset: Offset) -> Offset:
+        """Return the end of the lost range that holds `offset`; `offset` itself if none does."""
         if not self.lost:
-            return False
+            return offset
         index = bisect_right(self.lost, Range(offset, Offset(2**64))) - 1
-        return index >= 0 and offset < self.lost[index].end
+        return max(offset, self.lost[index].end) if index >= 0 else offset
 
     def add_lost(self, lost: Range) -> bool:
         """Note a lost range; False if it was known."""

@@ -21,12 +21,13 @@ from corfu.messages import Block
 from corfu.types import Digest, EntryId, Epoch, Offset, Range, State
 
 from .file_book import FileBook, FileLog
+from .gaps import GapSearch
 from .index import STATE_MASK, OffsetIndex, cell_length, cell_place, pack_cell
 from .index_file import JunkRun
 from .memory import Memory
 from .names import JUNK_NAME, HeldEntry, Name, held_digest
 from .records import closed_record, data_record, junk_record, lost_record, trim_record
-from .standing import Seat, Standing
+from .standing import Standing
 from .suspicion import Suspicion
 
 _RECLAIM_BLOCKS = 64
@@ -34,10 +35,6 @@ _RECLAIM_BLOCKS = 64
 
 _CLOSED_EVERY = 4096
 """closed_until is journalled each time it has risen by so much, along with other records."""
-
-
-_GAPS_MAX = 1 << 18
-"""Gaps named in one search: more than any journal file holds, and some 0.2 s of work."""
 
 _STATES = (State.EMPTY, State.DATA, State.JUNK, State.TRIMMED, State.DAMAGED, State.LOST)
 
@@ -62,6 +59,7 @@ class Store:
         self.standing = standing
         self.index = index
         self.suspicion = suspicion
+        self.gaps = GapSearch(standing, index, suspicion)
         self.memory = Memory(
             names, cache_bytes_max=cache_bytes_max, names_loaded_max=names_loaded_max
         )
@@ -73,7 +71,6 @@ class Store:
         self._other_commit = -1
         self._closed_recorded = standing.closed_until
         self._reclaiming = False
-        self._searched: dict[Seat, Offset] = {}
 
     # What is held.
 
@@ -277,33 +274,6 @@ class Store:
         suspicion.missing = ()
         suspicion.serials.clear()
         self._settled(dropped=True)
-
-    def search_gaps(self) -> None:
-        """Suspect what this unit should hold below closed_until and does not.
-
-        Damage that cannot name its offsets (a missing file, a bad header) is not repaired by
-        what the chain does later: nothing is written below closed_until any more. Named, it is
-        copied from the units that hold it, while one does.
-        """
-        standing = self.standing
-        room = _GAPS_MAX
-        searched: dict[Seat, Offset] = {}
-        for seat in standing.seats:
-            until = standing.closed_until if seat.end is None else seat.end
-            until = min(until, standing.closed_until)
-            start = max(seat.start, standing.trim_mark, self._searched.get(seat, seat.start))
-            for offset in self.index.without_cell(seat.offsets(Offset(start), until)):
-                # What is not named is answered DAMAGED all the same (`state`), and the next epoch
-                # goes on from here: an order with a number far too high must not stop the unit.
-                if not room:
-                    until = offset
-                    break
-                room -= 1
-                if not standing.is_lost(offset) and offset not in self.suspicion.named:
-                    self.suspicion.add(offset, None)
-            # Below closed_until nothing is forgotten without a name: no need to search twice.
-            searched[seat] = max(until, seat.start)
-        self._searched = searched
 
     def bound_doubt(self, first_offset: Offset) -> None:
         """Note T of the epoch that is installed now: newer offsets cannot be in doubt."""

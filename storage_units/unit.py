@@ -55,8 +55,8 @@ from .settings import UnitSettings
 from .store import Store
 from .writes import Writes
 
-_RECLAIM_PAUSE_S = 0.1
-"""Between two steps of forgetting what was trimmed, so that requests get their turn."""
+_STEP_PAUSE_S = 0.1
+"""Between two steps of forgetting what was trimmed, or of a search: requests get their turn."""
 
 
 class StorageUnit:
@@ -103,7 +103,7 @@ class StorageUnit:
         self._rebuilds = Rebuilds(context, self._copies)
         self._mending = Mending(context, self._copies)
         self._scrubbing = Scrubbing(context)
-        self._reclaim_at = 0.0
+        self._step_at = 0.0
         self.probed_at: float | None = None
         """When a replica last probed this unit: a layout, or the list of spares, has it."""
         self.ignored = 0
@@ -131,9 +131,9 @@ class StorageUnit:
     @property
     def deadline(self) -> float | None:
         """When `tick` is due; None if nothing waits for time."""
-        reclaim = self._reclaim_at if self._store.reclaiming else None
+        step = self._step_at if self._store.reclaiming or self._store.gaps.goes_on else None
         times = (
-            reclaim,
+            step,
             self._neighbours.deadline,
             self._reads.deadline,
             self._copies.deadline,
@@ -156,9 +156,11 @@ class StorageUnit:
         """Do what is due."""
         self._store.settle()
         self._copies.expire(now)
-        if self._store.reclaiming:
-            self._store.reclaim()
-            self._reclaim_at = now + _RECLAIM_PAUSE_S
+        if self._store.reclaiming or self._store.gaps.goes_on:
+            if self._store.reclaiming:
+                self._store.reclaim()
+            self._store.gaps.step()
+            self._step_at = now + _STEP_PAUSE_S
         effects = [*self._neighbours.tick(now), *self._reads.expire(now)]
         effects += [*self._mending.tick(now), *self._scrubbing.tick(now)]
         return self._finish(effects, now)
@@ -260,6 +262,9 @@ class StorageUnit:
         return []
 
     def _order(self, message: ControlRequest, sender: Address, now: float) -> list[Effect]:
+        # Whoever settles what is damaged asks, settles and asks again, until nothing is left: an
+        # answer in between must not look as if all of it were found.
+        self._store.gaps.step()
         match message:
             case Seal():
                 return self._control.seal(message, sender)

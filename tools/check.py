@@ -9,7 +9,8 @@ exceeds one of an operation that began later. The other rules are promises beyon
 
 For programs that record what they do to a log themselves:
 
-    from corfu.tools.check import Append, Read, FinalLog, check
+    from corfu.tools.check import check
+    from corfu.tools.operations import Append, FinalLog, Read
 
     history = [
         Append(1.0, 1.2, "client 1", records=("a",), places=((0, 0),)),
@@ -19,7 +20,7 @@ For programs that record what they do to a log themselves:
         print(violation)
 
 A record stands in it by a key, unique in the history: the record itself, if all are different, or
-its digest. `encode_history` and `decode_history` are its form as lines, which `corfu check` reads.
+its digest. `corfu.tools.history` has its form as lines, which `corfu check` reads.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from .check_options import DEFAULT_OPTIONS, CheckOptions, LostChain
+from .check_options import DEFAULT_OPTIONS, CheckOptions
 from .check_order import (
     check_batch,
     check_call_order,
@@ -37,50 +38,19 @@ from .check_order import (
     check_trims,
     is_value,
 )
-from .history import (
+from .operations import (
     Append,
     Fill,
     FinalLog,
-    HistoryFormatError,
     Mark,
     Operation,
     Outcome,
     Place,
     Read,
     Scan,
-    Seen,
-    Stamps,
-    Tail,
     Trim,
-    decode_history,
-    encode_history,
 )
-from .sightings import FINAL, RULES, Report, Sightings, Violation
-
-__all__ = [
-    "RULES",
-    "Append",
-    "CheckOptions",
-    "Fill",
-    "FinalLog",
-    "HistoryFormatError",
-    "LostChain",
-    "Mark",
-    "Operation",
-    "Outcome",
-    "Place",
-    "Read",
-    "Scan",
-    "Seen",
-    "Stamps",
-    "Tail",
-    "Trim",
-    "Violation",
-    "check",
-    "decode_history",
-    "encode_history",
-]
-"""The public names: operations as they are recorded, their form as lines, and the check."""
+from .sightings import FINAL, Report, Sightings, Violation
 
 _NO_TAIL = 1 << 64
 """Above every offset."""

@@ -10,7 +10,7 @@ from corfu.ports import UnansweredError
 from corfu.runtime.driver import Driver
 from corfu.types import Address, Offset, State
 
-from .history import FinalLog
+from .operations import FinalLog
 from .records import key_of
 
 _BEGIN = Offset(0)

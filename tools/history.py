@@ -23,31 +23,9 @@ from .operations import (
     Read,
     Scan,
     Seen,
-    Stamps,
     Tail,
     Trim,
 )
-
-__all__ = [
-    "Append",
-    "Fill",
-    "FinalLog",
-    "HistoryFormatError",
-    "HistoryReader",
-    "Mark",
-    "Operation",
-    "Outcome",
-    "Place",
-    "Read",
-    "Scan",
-    "Seen",
-    "Stamps",
-    "Tail",
-    "Trim",
-    "decode_history",
-    "encode_history",
-    "encode_operation",
-]
 
 
 class HistoryFormatError(ValueError):

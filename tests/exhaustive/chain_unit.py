@@ -286,5 +286,5 @@ _CANONICAL = Canonical(
             )
         },
     },
-    left_out={Context: frozenset({"log"}), StorageUnit: frozenset({"_reclaim_at", "probed_at"})},
+    left_out={Context: frozenset({"log"}), StorageUnit: frozenset({"_step_at", "probed_at"})},
 )

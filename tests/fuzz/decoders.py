@@ -39,16 +39,8 @@ from corfu.sequencer import commands
 from corfu.sequencer.state import first_state
 from corfu.sequencer.storage import SNAPSHOT_NAME, encode_snapshot, read_snapshot
 from corfu.storage_units.index_file import decode_index
-from corfu.tools.history import (
-    Append,
-    HistoryFormatError,
-    Mark,
-    Operation,
-    Outcome,
-    Read,
-    decode_history,
-    encode_history,
-)
+from corfu.tools.history import HistoryFormatError, decode_history, encode_history
+from corfu.tools.operations import Append, Mark, Operation, Outcome, Read
 from corfu.types import Address, Epoch, Incarnation, Offset, RequestId, Slot, UnitId
 from tests.unit.corfu.compressing import clicks, dictionary, every_compression
 from tests.unit.corfu.fake_disk import FakeDisk

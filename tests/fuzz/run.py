@@ -128,9 +128,6 @@ def run(
 def warm_up(name: str, seed: int) -> None:
     """Take up the memory that a target needs at most, so that growth above it is a leak."""
     run(name, seed, 5000)
-    if name == "unit":
-        # Gaps are named up to a bound, which is some ten MiB: that, too, belongs to the base.
-        UnitTarget(seed).reach_bounds()
 
 
 def replay(name: str, seed: int, number: int) -> bytes:

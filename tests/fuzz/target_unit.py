@@ -33,7 +33,6 @@ from tests.unit.storage_units.unit_bench import (
     LEADER,
     Bench,
     entry_id,
-    layout,
     request,
     unit_value,
     write,
@@ -135,13 +134,6 @@ class UnitTarget:
             if deadline is not None and deadline <= self._now:
                 bench.run(bench.unit.tick(self._now))
             self._sweep()
-
-    def reach_bounds(self) -> None:
-        """Have the unit name as many gaps as it ever does at once."""
-        for epoch in (EPOCH + 1, EPOCH + 2):
-            self.bench.seal(epoch)
-            self.bench.install(layout(epoch, [1, 2], first_offset=FIRST), closed_until=2**62)
-        self.bench.run(self.bench.unit.tick(self._now + 10.0))
 
     def close(self) -> None:
         """Free what the target holds: nothing."""

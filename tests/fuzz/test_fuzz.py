@@ -10,7 +10,8 @@ import pytest
 from .run import SHARES, run, warm_up
 
 TOTAL = 5_000_000
-_PARTS = {"link": 30, "unit": 4, "replica": 4, "client": 1}
+_PARTS = {"link": 12, "unit": 2, "replica": 3, "client": 1}
+"""Items of each target: to build a corpus and to warm up costs each as much as 25,000 datagrams."""
 
 
 def parts() -> list[tuple[str, int, int]]:
@@ -27,6 +28,7 @@ def test_parts_are_five_million_in_all() -> None:
     assert set(_PARTS) == set(SHARES)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("target", "seed", "datagrams"), parts())
 def test_mutated_datagrams_when_received_break_no_rule(
     target: str, seed: int, datagrams: int
@@ -43,8 +45,7 @@ def test_mutated_datagrams_when_received_break_no_rule(
 
 _DISPATCHED_MIN = {"link": 0.0, "unit": 0.3, "replica": 0.3, "client": 0.05}
 
-_GROWTH_BYTES_MAX = {"link": 10 << 20, "unit": 160 << 20, "replica": 10 << 20, "client": 20 << 20}
-"""Of a unit more: an order with a closed_until far too high has it name 2^18 gaps (a bound)."""
+_GROWTH_BYTES_MAX = {"link": 10 << 20, "unit": 10 << 20, "replica": 10 << 20, "client": 20 << 20}
 
 
 def resident_bytes() -> int:

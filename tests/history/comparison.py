@@ -6,8 +6,9 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from corfu.tools.check import FinalLog, Operation, check
+from corfu.tools.check import check
 from corfu.tools.made_history import Shares, made_history
+from corfu.tools.operations import FinalLog, Operation
 
 from .mutations import mutated
 from .second_opinion import GivenUpError, is_linearizable

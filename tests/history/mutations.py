@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from corfu.tools.check import (
+from corfu.tools.operations import (
     Append,
     Fill,
     FinalLog,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from detangle import lin
 
-from corfu.tools.check import (
+from corfu.tools.operations import (
     Append,
     Fill,
     FinalLog,

@@ -31,7 +31,8 @@ from tests.integration.running import (
     remove_journals,
 )
 
-pytestmark = pytest.mark.processes
+# One cluster for all of them, so one worker.
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("commands")]
 
 
 @pytest.fixture(scope="module")

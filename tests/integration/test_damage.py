@@ -21,6 +21,7 @@ from corfu.tools.cluster import LocalCluster
 from corfu.tools.health import leader_of
 from corfu.tools.processes import Process
 from tests.integration.appending import Appending, contents
+from tests.integration.bad_cases.shares import only
 from tests.integration.running import DEADLINE_S, command, environment, local_cluster
 
 pytestmark = pytest.mark.processes
@@ -118,7 +119,9 @@ async def said(process: Process, *words: str) -> None:
     await until(has_said)
 
 
-@pytest.mark.parametrize("unit", [1, 2, 3])
+# What a flip does is judged in full by tests/crash, and healing at each place of a chain by the
+# simulator's `rot`: here is one real unit each, the others are in make test-all.
+@pytest.mark.parametrize("unit", only((1,), (1, 2, 3)))
 async def test_bit_flipped_in_a_stopped_units_journal_is_told_and_healed(
     tmp_path: Path, unit: int
 ) -> None:
@@ -135,7 +138,7 @@ async def test_bit_flipped_in_a_stopped_units_journal_is_told_and_healed(
         assert await contents(cluster) == known
 
 
-@pytest.mark.parametrize("unit", [1, 2, 3])
+@pytest.mark.parametrize("unit", only((3,), (1, 2, 3)))
 async def test_bit_flipped_under_a_running_unit_is_found_and_healed_by_the_scrub(
     tmp_path: Path, unit: int
 ) -> None:
@@ -179,8 +182,10 @@ async def test_index_file_damaged_or_missing_is_told_and_written_again(tmp_path:
         assert await contents(cluster) == known
 
 
-@pytest.mark.parametrize("unit", [1, 2])
-@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize(
+    ("unit", "running"),
+    only(((1, False), (2, True)), ((1, False), (1, True), (2, False), (2, True))),
+)
 async def test_deleted_journal_file_is_told_and_its_entries_come_back(
     tmp_path: Path, unit: int, running: bool
 ) -> None:
@@ -302,7 +307,8 @@ def flip_identity(data: Path) -> str:
     return path.name
 
 
-@pytest.mark.parametrize("harm", [flip_snapshot, flip_vote, flip_identity])
+# tests/crash flips bits of all of them; here one real process says so and ends.
+@pytest.mark.parametrize("harm", only((flip_vote,), (flip_snapshot, flip_vote, flip_identity)))
 async def test_replica_with_a_damaged_file_refuses_to_start_and_the_others_go_on(
     tmp_path: Path, harm: Callable[[Path], str]
 ) -> None:

@@ -39,6 +39,8 @@ async def test_leader_killed_during_appends_loses_nothing(cluster: LocalCluster)
     assert await contents(cluster) == appending.acknowledged
 
 
+# The short session of test_nemesis kills units, too, under more load.
+@pytest.mark.long
 async def test_storage_units_killed_and_restarted_lose_nothing(cluster: LocalCluster) -> None:
     async with Appending(cluster) as appending:
         for id_ in (1, 4):  # a head, a tail unit
@@ -50,6 +52,8 @@ async def test_storage_units_killed_and_restarted_lose_nothing(cluster: LocalClu
     assert await contents(cluster) == appending.acknowledged
 
 
+# bad_cases/test_killed_at_once does it three times, with trims under way.
+@pytest.mark.long
 async def test_whole_cluster_killed_and_restarted_finds_every_record(cluster: LocalCluster) -> None:
     async with Appending(cluster) as appending:
         await appending.more(200)

@@ -38,6 +38,8 @@ async def test_unit_killed_for_good_is_replaced_by_a_spare(tmp_path: Path) -> No
         assert await contents(cluster) == appending.acknowledged
 
 
+# The simulator's `long_absence`; with real processes test_trim has one that returns, too.
+@pytest.mark.long
 async def test_unit_stopped_too_long_comes_back_as_a_new_incarnation(tmp_path: Path) -> None:
     async with local_cluster(tmp_path / "log", sequencers=1, chains=1, replicas=3) as cluster:
         before = (await whole(cluster)).layout.unit(UnitId(2)).incarnation

@@ -93,6 +93,8 @@ async def test_replica_replaced_under_appends_counts_for_a_majority(tmp_path: Pa
     assert await refused.wait() == 1
 
 
+# The same goal as above, of a dead replica; the simulator's members do it amid faults.
+@pytest.mark.long
 async def test_replica_killed_for_good_is_replaced(tmp_path: Path) -> None:
     async with local_cluster(tmp_path / "log", chains=1, replicas=2) as cluster:
         async with Appending(cluster) as appending:

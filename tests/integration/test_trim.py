@@ -136,6 +136,8 @@ async def test_trim_survives_its_leader_and_a_restart_of_everything(tmp_path: Pa
             await log.append(b"goes on", timeout=DEADLINE_S)
 
 
+# The simulator's rebuilds under trims: `trim-mark-lost-on-rebuild` is planted there, and found.
+@pytest.mark.long
 async def test_spare_that_is_rebuilt_gets_no_trimmed_entry(tmp_path: Path) -> None:
     async with (
         _cluster(tmp_path / "log", sequencers=1, replicas=2, spares=1) as cluster,

@@ -26,7 +26,12 @@ from tests.integration.running import (
     wait_until_gone,
 )
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(200)]
+# One cluster for all of them, so one worker.
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(200),
+    pytest.mark.xdist_group("verify"),
+]
 
 WORK = ("--seconds", "2", "--rate", "200", "--seed", "3")
 SHAPE = ("--sequencers", "1", "--chains", "2", "--replicas", "2")

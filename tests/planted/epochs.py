@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from corfu.sequencer import machine, succession
 from corfu.sequencer.epochs import EpochMaker
 from corfu.sequencer.replica import Replica
+from corfu.sequencer.settings import SequencerSettings
 from corfu.sequencer.tokens import TokenDesk
+from corfu.storage_units.context import Context
 from corfu.storage_units.control import Control
 from corfu.storage_units.recovery import _Replay
+from corfu.storage_units.settings import UnitSettings
+from corfu.storage_units.standing import Standing
 from corfu.storage_units.writes import Writes
 from corfu.tools.sim.disk_worker import DiskLatency
 from corfu.tools.sim.network import NetworkSettings
 
-from .bug import Bug, run_of
+from .bug import LOSSY, Bug, run_of
 from .planting import edit
 
 _DEPOSED = run_of(
@@ -246,6 +252,56 @@ BUGS = (
             network=NetworkSettings(
                 delay_s_max=2e-3, long_delay=0.2, long_delay_s_min=1.0, long_delay_s_max=6.0
             ),
+        ),
+    ),
+    Bug(
+        name="served-at-restart",
+        hazards="H23, H25",
+        broken="A restarted unit goes on in the epoch that it was sealed for before.",
+        edits=(
+            edit(
+                Standing,
+                "serving",
+                (
+                    "and self.sealed > self.recovered_epoch",
+                    "and (self.sealed > self.recovered_epoch or planted())",
+                ),
+            ),
+        ),
+        options=run_of(
+            fault_gap_s=0.15,
+            append_gap_s=0.005,
+            kinds=("restore",),
+            network=LOSSY,
+            latency=DiskLatency(sync_s_min=2e-3, sync_s_max=30e-3),
+        ),
+    ),
+    Bug(
+        name="old-epoch-served",
+        hazards="H12, H25",
+        broken="Units take Writes of older epochs: a deposed leader's tokens are good.",
+        edits=(
+            edit(
+                Context,
+                "not_served",
+                (
+                    "if message.epoch == self.standing.sealed and self.standing.serving:",
+                    "if self.standing.serving and (message.epoch == self.standing.sealed"
+                    " or planted.when(message.epoch < self.standing.sealed)):",
+                ),
+            ),
+            edit(Writes, "write", (BELOW_T, BELOW_T_NOW)),
+            edit(Writes, "forward", (BELOW_T, BELOW_T_NOW)),
+        ),
+        options=replace(
+            STALE_WRITERS,
+            append_gap_s=0.005,
+            appenders=3,
+            entry_bytes_target=1,
+            network=NetworkSettings(delay_s_max=20e-3, loss=0.1),
+            # Many offsets are left of the old window, and it takes long to close them.
+            sequencer=SequencerSettings(window_s=1.0),
+            unit=UnitSettings(fill_offsets_max=3),
         ),
     ),
 )

@@ -11,13 +11,9 @@ from corfu.sequencer.acceptor import Acceptor
 from corfu.sequencer.epochs import EpochMaker
 from corfu.sequencer.leader import ServedEpoch
 from corfu.sequencer.rebuild import Rebuilder
-from corfu.storage_units.context import Context
-from corfu.storage_units.standing import Standing
-from corfu.storage_units.writes import Writes
-from corfu.tools.sim.disk_worker import DiskLatency
 
-from .bug import LOSSY, Bug, run_of
-from .epochs import BELOW_T, BELOW_T_NOW, STALE_WRITERS
+from .bug import Bug
+from .epochs import STALE_WRITERS
 from .group_run import GroupRun
 from .planting import edit
 from .trims import REBUILDS
@@ -53,47 +49,6 @@ UNFOUND = (
                 "run",
                 ("await self._wait_for_installs(installs)", "await asyncio.sleep(0)"),
             ),
-        ),
-        options=STALE_WRITERS,
-    ),
-    Bug(
-        name="served-at-restart",
-        hazards="H23, H25",
-        broken="A restarted unit goes on in the epoch that it was sealed for before.",
-        edits=(
-            edit(
-                Standing,
-                "serving",
-                (
-                    "and self.sealed > self.recovered_epoch",
-                    "and (self.sealed > self.recovered_epoch or planted())",
-                ),
-            ),
-        ),
-        options=run_of(
-            fault_gap_s=0.15,
-            append_gap_s=0.005,
-            kinds=("power_cut", "power_cut_all", "kill", "failed_sync"),
-            network=LOSSY,
-            latency=DiskLatency(sync_s_min=2e-3, sync_s_max=30e-3),
-        ),
-    ),
-    Bug(
-        name="old-epoch-served",
-        hazards="H12, H25",
-        broken="Units take Writes of older epochs: a deposed leader's tokens are good.",
-        edits=(
-            edit(
-                Context,
-                "not_served",
-                (
-                    "if message.epoch == self.standing.sealed and self.standing.serving:",
-                    "if self.standing.serving and (message.epoch == self.standing.sealed"
-                    " or planted.when(message.epoch < self.standing.sealed)):",
-                ),
-            ),
-            edit(Writes, "write", (BELOW_T, BELOW_T_NOW)),
-            edit(Writes, "forward", (BELOW_T, BELOW_T_NOW)),
         ),
         options=STALE_WRITERS,
     ),

@@ -23,7 +23,7 @@ BATCH = 20
 EVENTS = 5_000_000
 """At least so many are run in all of them; a batch has more than its share, or it is shallow."""
 
-SEEDS_TWICE = 20
+SEEDS_TWICE = 12
 
 FAILED_ONCE = (3075, 30223)
 """3075: a cluster that lost its first units before its first entry never took appends again.
@@ -87,6 +87,14 @@ def test_simulate_disks_that_rot_are_whole_again_in_the_end(seed: int) -> None:
     assert any("rots at offset" in event for event in report.event_list)
 
 
+def test_simulate_unit_that_gets_old_folders_back_loses_nothing() -> None:
+    """Seed 10 put a folder back that knew no epoch: the leader waited for that unit for ever."""
+    options = replace(draw(10), kinds=("restore",), goals=(), minority_stops=False)
+    report = simulate(10, options)
+    assert report.problem is None
+    assert any("old copy of its folder" in event for event in report.event_list)
+
+
 def test_simulate_scrub_that_reads_nothing_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,12 +107,12 @@ def test_simulate_scrub_that_reads_nothing_is_found_out(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("first", range(0, SEEDS_TWICE, 5))
+@pytest.mark.parametrize("first", range(0, SEEDS_TWICE, 3))
 def test_simulate_same_seeds_in_other_processes_give_same_traces(first: int) -> None:
     """No order may come from hashing, from addresses of objects, or from the machine."""
     code = (
         "from corfu.tools.sim.run import simulate\n"
-        f"print(*(simulate(seed).trace_hash for seed in range({first}, {first + 5})))"
+        f"print(*(simulate(seed).trace_hash for seed in range({first}, {first + 3})))"
     )
     traces = [
         subprocess.run(
@@ -117,5 +125,5 @@ def test_simulate_same_seeds_in_other_processes_give_same_traces(first: int) -> 
         ).stdout.split()
         for hash_seed in ("1", "2")
     ]
-    assert len(set(traces[0])) == 5
+    assert len(set(traces[0])) == 3
     assert traces[0] == traces[1]

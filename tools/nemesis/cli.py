@@ -18,11 +18,11 @@ from rich.console import Console
 from corfu.tools.cluster import LocalCluster, Shape, free_base_port, open_cluster
 from corfu.tools.connection import output_option, run
 from corfu.tools.failure import STATUS_HELP, CommandError, Ended, Status
-from corfu.tools.history import HistoryFormatError, decode_history
+from corfu.tools.verify.check_cli import judge_files
 from corfu.types import SyncMode
 
 from .plan import Cycle, Kind, draw_cycles, possible
-from .report import Report, as_json, count, judge, table_of, totals_line
+from .report import STRICT, Report, as_json, table_of, totals_line
 from .run import Run, write_history
 
 KINDS_TEXT = "\n".join(
@@ -160,7 +160,8 @@ def nemesis(
 ) -> None:
     """Torment a local cluster with kills, stops and wipes under load, and check every promise."""
     if kept is not None:
-        sys.exit(_check(kept))
+        # What a run of the nemesis promises is strict, whatever the file says that is known of it.
+        sys.exit(judge_files((kept,), lambda _: STRICT, output, needs_final=True))
     count_ = sequencers + chains * replicas + spares
     shape = Shape(
         base_port=base_port or free_base_port(count_),
@@ -285,19 +286,3 @@ def _show(report: Report, wish: Wish) -> None:
             style="bold green",
             soft_wrap=True,
         )
-
-
-def _check(path: Path) -> Status:
-    """Judge a kept history."""
-    try:
-        with path.open() as lines:
-            history, final = decode_history(lines)
-    except HistoryFormatError as error:
-        raise CommandError(f"{path}: {error}", Status.LOCAL) from error
-    if final is None:
-        raise CommandError(f"{path} has no final log: it cannot be judged", Status.LOCAL)
-    violations = judge(history, final)
-    for violation in violations:
-        click.echo(f"VIOLATION: {violation}")
-    click.echo(totals_line(count(history, final)))
-    return Status.NO if violations else Status.OK

@@ -20,7 +20,8 @@ from typing import TextIO
 
 import corfu
 from corfu.compression import CodecName
-from corfu.tools.history import Operation, encode_operation
+from corfu.tools.history import encode_operation
+from corfu.tools.operations import Operation
 from corfu.tools.recording import Recorder
 from corfu.tools.workload import Workload, WorkloadOptions
 

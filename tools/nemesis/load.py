@@ -11,7 +11,8 @@ from pathlib import Path
 
 from corfu.compression import CodecName
 from corfu.tools.failure import CommandError, Status
-from corfu.tools.history import Operation, Outcome, decode_history
+from corfu.tools.history import decode_history
+from corfu.tools.operations import Operation, Outcome
 from corfu.tools.processes import dying_with_us, ending, last_line
 from corfu.tools.workload import WorkloadOptions
 

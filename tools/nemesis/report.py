@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from corfu.tools.check import CheckOptions, check
+from corfu.tools.check import check
+from corfu.tools.check_options import CheckOptions
 from corfu.tools.failure import Status
-from corfu.tools.history import Append, FinalLog, Operation, Scan
+from corfu.tools.operations import Append, FinalLog, Operation, Scan
 
 from .measures import Waits, percentile
 from .plan import LEADER_KINDS, UNIT_KINDS, Kind

@@ -16,7 +16,8 @@ from corfu.tools.cluster import LocalCluster
 from corfu.tools.failure import CommandError
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
 from corfu.tools.health import Health, assess
-from corfu.tools.history import FinalLog, Operation, encode_history
+from corfu.tools.history import encode_history
+from corfu.tools.operations import FinalLog, Operation
 from corfu.tools.processes import ending, last_line
 
 from .faults import Faults, describe

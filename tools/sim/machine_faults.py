@@ -47,6 +47,7 @@ class MachineFaults:
             self.wipe,
             self.skewed_clock,
             self.frozen_clock,
+            self.restore,
         )
         return {step.__name__: step for step in steps}
 
@@ -132,6 +133,22 @@ class MachineFaults:
         if not replaceable(self._world, host):
             return
         self._world.wipe(host)
+        await self._restart(host, rng)
+
+    async def restore(self, rng: random.Random) -> None:
+        """An old copy of a unit's folder is put back, while all that it held is elsewhere, too.
+
+        Always of the same unit: if two of a chain forget, what both forgot is rightly lost.
+        """
+        world = self._world
+        host = world.units[world.seed % len(world.units)]
+        copy = host.disk.copy()
+        await asyncio.sleep(rng.uniform(0.05, 1))
+        if not replaceable(world, host):
+            return
+        host.kill()
+        world.note(host.name, "gets an old copy of its folder back")
+        host.disk.restore(copy)
         await self._restart(host, rng)
 
     async def crash_in_send(self, rng: random.Random) -> None:

@@ -131,7 +131,10 @@ class NetworkFaults:
                 network.rejoin(host.address)
 
     async def stale_side(self, rng: random.Random) -> None:
-        """The leader and a client reach the units, but no other replica: they hear nothing new."""
+        """The leader and a client reach the units, but no other replica: they hear nothing new.
+
+        Now and then the leader's clock stands still, so that it does not step down either.
+        """
         world, network = self._world, self._world.network
         leading = [
             host
@@ -144,6 +147,12 @@ class NetworkFaults:
         side = [leader.address, rng.choice(world.client_addresses)]
         rest = [host.address for host in world.replicas if host is not leader]
         network.partition(side, rest)
-        await asyncio.sleep(rng.uniform(0.5, 3))
+        seconds = rng.uniform(0.5, 3)
+        frozen = rng.random() < 0.3
+        if frozen:
+            leader.set_clock(0.0)
+        await asyncio.sleep(seconds)
+        if frozen:
+            leader.set_clock(1.0)
         network.unblock(side, rest)
         network.unblock(rest, side)

@@ -21,7 +21,7 @@ from corfu.sequencer.replica import Replica
 from corfu.sequencer.state import State
 from corfu.storage_units.process import UnitProcess
 from corfu.tools.admin.goals import set_goal, watch
-from corfu.tools.check import LostChain
+from corfu.tools.check_options import LostChain
 from corfu.tools.sim.host import RuleBroken
 from corfu.tools.sim.world import World
 from corfu.types import GoalId, Offset, UnitId

@@ -45,6 +45,10 @@ LATER_KINDS = (
 )
 """Kinds of fault that were added later: they are drawn apart."""
 
+RESTORE_KINDS = ("restore", "late", "weather")
+"""A unit that forgets goes with nothing that takes another one of its chain away: what the first
+forgot and the second takes along is rightly lost."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -150,13 +154,16 @@ MEMBER_SHARE = 0.15
 LONG_SHARE = 0.02
 """Share of the seeds that go on for long."""
 
+RESTORE_SHARE = 0.06
+"""Share of the seeds in which old copies of a unit's folder are put back, if nothing forbids it."""
+
 LIVENESS_SHARE = 0.1
 """Share of the seeds in which clients have to go on with a minority stopped."""
 
 
 def draw(seed: int) -> Options:
     """Return the options of a seed: its knobs are as random as its faults."""
-    return _with_knobs(seed, _with_length(seed, draw_first(seed)))
+    return _with_restores(seed, _with_knobs(seed, _with_length(seed, draw_first(seed))))
 
 
 def draw_first(seed: int) -> Options:
@@ -211,13 +218,13 @@ def _with_length(seed: int, options: Options) -> Options:
         return options
     return replace(
         options,
-        seconds=rng.uniform(0.7, 2.5),
-        fault_gap_s=options.fault_gap_s / 3,
+        seconds=rng.uniform(0.4, 1.2),
+        fault_gap_s=options.fault_gap_s / 6,
         clients=min(2, options.clients),
         appenders=min(2, options.appenders),
         append_gap_s=max(0.03, options.append_gap_s),
         large_bytes_max=rng.choice((10_000, 10_000, 10_000, options.large_bytes_max)),
-        goal_load_s=1.0,
+        goal_load_s=0.7,
         # What takes long are not the faults but the calm after them, until all is redundant.
         replicas=min(3, options.replicas),
         chains=min(2, options.chains),
@@ -242,6 +249,15 @@ def _with_knobs(seed: int, options: Options) -> Options:
         unit=_unit_knobs(rng) if rng.random() < 0.5 else UnitSettings(),
         sequencer=_sequencer_knobs(rng) if rng.random() < 0.5 else SequencerSettings(),
     )
+
+
+def _with_restores(seed: int, options: Options) -> Options:
+    """Let a unit of some seeds get old copies of its folder back; drawn apart, too."""
+    rng = random.Random(f"restores-{seed}")  # noqa: S311
+    forbidden = options.goals or options.minority_stops or options.units_per_chain == 1
+    if forbidden or rng.random() >= RESTORE_SHARE:
+        return options
+    return replace(options, kinds=RESTORE_KINDS)
 
 
 def _client_knobs(rng: random.Random) -> ClientSettings:

@@ -12,9 +12,10 @@ from corfu.goals import GoalStatus
 from corfu.sequencer.process import ReplicaProcess
 from corfu.sequencer.state import State as ReplicaState
 from corfu.storage_units.process import UnitProcess
-from corfu.tools.check import CheckOptions, check
+from corfu.tools.check import check
+from corfu.tools.check_options import CheckOptions
 from corfu.tools.final_read import FinalLogError, compare_units, read_whole
-from corfu.tools.history import Append, FinalLog, Operation, Outcome, Trim
+from corfu.tools.operations import Append, FinalLog, Operation, Outcome, Trim
 from corfu.tools.recording import Recorder
 from corfu.tools.sim.faults import Fault, Nemesis
 from corfu.tools.sim.host import Host, RuleBroken

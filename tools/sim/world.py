@@ -82,8 +82,8 @@ class World:
         return self._entropy.randbytes(count)
 
     def disks_stay(self) -> bool:
-        """Tell whether no disk was wiped so far, and what is acknowledged is on disk."""
-        wiped = "wipe" in self.faults or "lost chain" in self.faults
+        """Tell whether no disk lost anything so far, and what is acknowledged is on disk."""
+        wiped = not self.faults.keys().isdisjoint(("wipe", "restore", "lost chain"))
         return self.options.sync is SyncMode.ALWAYS and not wiped
 
     def note(self, *parts: str) -> None:

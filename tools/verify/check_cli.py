@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from corfu.tools.check import CheckOptions, check
+from corfu.tools.check import check
+from corfu.tools.check_options import CheckOptions
 from corfu.tools.connection import output_option
 from corfu.tools.failure import STATUS_HELP, CommandError, Status
 from corfu.tools.made_history import made_history
@@ -39,7 +40,8 @@ Examples:
 
 A file has an operation a line, as JSON: what was called, when, by whom, and the answer. Lines of
 the log as it was found in the end may follow; without them nothing is known of what nobody read.
-`corfu.tools.check` is the same for Python programs, and says what the fields mean.
+`corfu.tools.check` is the same for Python programs; `corfu.tools.operations` says what the fields
+mean.
 
 Exit status 1: a rule was broken.
 
@@ -80,31 +82,47 @@ def check_command(
     """Check recorded histories against every promise of the log."""
     if (speed is None) == (not files):
         raise CommandError("give files, or --speed", Status.USAGE)
-    with without_gc():
-        if speed is not None:
+    if speed is not None:
+        with without_gc():
             sys.exit(_speed(speed, output))
-        sys.exit(
-            _check(
-                files,
-                lambda known: replace(
-                    known,
-                    appends_complete=known.appends_complete and not others_append,
-                    trims_complete=known.trims_complete and not others_trim,
-                    allow_lost=known.allow_lost or allow_lost,
-                    each_max=each_max,
-                ),
-                output,
-            )
+
+    def narrow(known: CheckOptions) -> CheckOptions:
+        return replace(
+            known,
+            appends_complete=known.appends_complete and not others_append,
+            trims_complete=known.trims_complete and not others_trim,
+            allow_lost=known.allow_lost or allow_lost,
+            each_max=each_max,
         )
 
+    with without_gc():
+        sys.exit(judge_files(files, narrow, output))
 
-def _check(
-    files: tuple[Path, ...], narrow: Callable[[CheckOptions], CheckOptions], output: str
+
+def judge_files(
+    files: tuple[Path, ...],
+    narrow: Callable[[CheckOptions], CheckOptions],
+    output: str,
+    *,
+    needs_final: bool = False,
 ) -> Status:
+    """Check what files hold, print the verdict, and return it as an exit status.
+
+    Args:
+        files: One recording, or one of each client.
+        narrow: Makes the options of the check from those that the files tell.
+        output: "text" or "json".
+        needs_final: Whether a recording without a final log is refused.
+
+    Raises:
+        CommandError: A file cannot be judged.
+    """
     recording = Recording()
     console = Console(stderr=True)
     with console.status("reading") as status:
         recording.read(files, lambda count: status.update(f"reading: {count:,} operations"))
+        if needs_final and recording.final is None:
+            raise CommandError("no final log: it cannot be judged", Status.LOCAL)
         status.update(f"checking {len(recording.history):,} operations")
         options = narrow(recording.options or CheckOptions())
         violations = check(recording.history, recording.final, options=options)

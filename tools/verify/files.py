@@ -10,13 +10,8 @@ from pathlib import Path
 
 from corfu.tools.check_options import CheckOptions
 from corfu.tools.failure import CommandError, Status
-from corfu.tools.history import (
-    FinalLog,
-    HistoryFormatError,
-    HistoryReader,
-    Operation,
-    encode_history,
-)
+from corfu.tools.history import HistoryFormatError, HistoryReader, encode_history
+from corfu.tools.operations import FinalLog, Operation
 
 LINES_A_STEP = 20_000
 """Progress is told after so many lines."""

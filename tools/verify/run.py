@@ -13,7 +13,8 @@ from pathlib import Path
 import corfu
 from corfu.compression import CodecName
 from corfu.errors import CorfuError, UnavailableError
-from corfu.tools.check import CheckOptions, check
+from corfu.tools.check import check
+from corfu.tools.check_options import CheckOptions
 from corfu.tools.failure import CommandError, Status
 from corfu.tools.final_read import FinalLogError, read_whole
 from corfu.tools.nemesis.load import Clients, Load

@@ -16,10 +16,12 @@ from corfu.addresses import parse_addresses
 from corfu.config import LinkSettings
 from corfu.errors import AppendUnknownError, NotAppendedError
 from corfu.tools.asking import asking
-from corfu.tools.check import CheckOptions, check
+from corfu.tools.check import check
+from corfu.tools.check_options import CheckOptions
 from corfu.tools.cluster import LocalCluster
 from corfu.tools.final_read import compare_units, read_whole
-from corfu.tools.history import Append, FinalLog, Operation, Outcome, decode_history
+from corfu.tools.history import decode_history
+from corfu.tools.operations import Append, FinalLog, Operation, Outcome
 from corfu.tools.processes import dying_with_us
 from corfu.tools.recording import Recorder
 from corfu.tools.records import make_record

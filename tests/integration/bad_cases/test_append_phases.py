@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import corfu
-from corfu.tools.check import CheckOptions
+from corfu.tools.check_options import CheckOptions
 from corfu.tools.cluster import LocalCluster
-from corfu.tools.history import Operation
+from corfu.tools.operations import Operation
 from corfu.tools.processes import Process
 from tests.integration.bad_cases.clients import ClientProcess, Clients, judge
 from tests.integration.bad_cases.holdings import above

@@ -12,7 +12,7 @@ from corfu.messages import Heartbeat
 from corfu.tools.cluster import LocalCluster
 from tests.integration.bad_cases.clients import Clients, judge
 from tests.integration.bad_cases.network import Cut, OwnNetwork
-from tests.integration.bad_cases.shares import every_second
+from tests.integration.bad_cases.shares import every_second, only
 from tests.integration.redundancy import status_of, whole
 from tests.integration.running import local_cluster
 
@@ -40,8 +40,13 @@ def _leader_cuts(cluster: LocalCluster, network: OwnNetwork, leader: int, case: 
     ]
 
 
+# The simulator's `one_way` cuts are the first two; the last one picks out messages, by nft.
 @pytest.mark.parametrize(
-    "case", ["it hears no replica", "no replica hears it", "it hears no answer and goes on"]
+    "case",
+    only(
+        ("it hears no answer and goes on",),
+        ("it hears no replica", "no replica hears it", "it hears no answer and goes on"),
+    ),
 )
 async def test_two_leaders_by_a_one_way_partition_do_no_harm(
     tmp_path: Path, network: OwnNetwork, case: str

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from corfu.messages import Entries, StatusIs
-from corfu.tools.check import CheckOptions
+from corfu.tools.check_options import CheckOptions
 from corfu.tools.cluster import LocalCluster
 from corfu.tools.processes import Process
 from tests.integration.bad_cases.clients import ClientProcess, Clients, judge

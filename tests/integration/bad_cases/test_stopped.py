@@ -10,7 +10,7 @@ import pytest
 from corfu.tools.cluster import LocalCluster
 from corfu.tools.processes import Process
 from tests.integration.bad_cases.clients import Clients, judge
-from tests.integration.bad_cases.shares import every_second
+from tests.integration.bad_cases.shares import only
 from tests.integration.redundancy import leader_process, status_of
 from tests.integration.running import local_cluster
 
@@ -25,9 +25,13 @@ async def _process(cluster: LocalCluster, role: str) -> Process:
     return cluster.process("storage", UNITS[role])
 
 
+# The simulator's `pause` stops any of them, and for long; here are a replica and a unit.
 @pytest.mark.parametrize(
     ("role", "stopped_s"),
-    every_second([("leader", 4.0), ("head", 2.0), ("tail", 10.0), ("middle", 3.0)]),
+    only(
+        (("leader", 4.0), ("head", 2.0)),
+        (("leader", 4.0), ("head", 2.0), ("tail", 10.0), ("middle", 3.0)),
+    ),
 )
 async def test_process_stopped_and_back_loses_nothing(
     tmp_path: Path, role: str, stopped_s: float

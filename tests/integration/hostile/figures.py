@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from corfu.tools.history import Append, Operation, Outcome
+from corfu.tools.operations import Append, Operation, Outcome
 
 
 class Figures:

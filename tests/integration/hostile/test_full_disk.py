@@ -15,7 +15,7 @@ import pytest
 
 import corfu
 from corfu.errors import AppendUnknownError, NotAppendedError
-from corfu.tools.check import CheckOptions
+from corfu.tools.check_options import CheckOptions
 from tests.integration.bad_cases.clients import Clients, judge
 from tests.integration.hostile.figures import Figures
 from tests.integration.running import DEADLINE_S, local_cluster

@@ -11,7 +11,7 @@ import pytest
 
 from corfu.config import LOOPBACK_DATAGRAM_BYTES_MAX, LinkSettings
 from corfu.runtime.udp import bind_udp
-from corfu.tools.history import Append, Outcome
+from corfu.tools.operations import Append, Outcome
 from corfu.tools.processes import Program
 from corfu.types import Address
 from tests.integration.bad_cases.clients import Clients, judge

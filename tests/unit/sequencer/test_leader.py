@@ -208,6 +208,29 @@ def test_unit_restarted_gets_a_new_epoch_of_the_same_chains_at_once() -> None:
     in_world(steps)
 
 
+def test_unit_whose_folder_is_put_back_as_it_was_before_its_first_epoch_is_left_out() -> None:
+    """To itself it is new, and tells of no restart; but it serves nothing of its epoch."""
+
+    async def steps(world: World) -> None:
+        victim = world.units[0]
+        fresh = victim.disk.copy()
+        await leader(world)
+        incarnation = unit(victim).store.standing.incarnation
+        await asyncio.sleep(1.0)
+        victim.kill()
+        victim.disk.restore(fresh)
+        world.count("restore")
+        victim.start()
+
+        # It comes back as a new incarnation, which knows what it may still hold.
+        def reborn() -> bool:
+            return victim.running and unit(victim).store.standing.incarnation != incarnation
+
+        await until(reborn, 5.0)
+
+    in_world(steps, units_per_chain=3)
+
+
 def test_units_restarted_one_after_the_other_each_get_their_epoch_at_once() -> None:
     async def steps(world: World) -> None:
         await leader(world)

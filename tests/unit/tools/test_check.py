@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from corfu.tools.check import RULES, CheckOptions, LostChain, check
-from corfu.tools.history import (
+from corfu.tools.check import check
+from corfu.tools.check_options import CheckOptions, LostChain
+from corfu.tools.history import HistoryFormatError, decode_history, encode_history
+from corfu.tools.operations import (
     Append,
     Fill,
     FinalLog,
-    HistoryFormatError,
     Mark,
     Operation,
     Outcome,
@@ -21,9 +22,8 @@ from corfu.tools.history import (
     Stamps,
     Tail,
     Trim,
-    decode_history,
-    encode_history,
 )
+from corfu.tools.sightings import RULES
 
 FINAL = FinalLog(
     entries={4: ("e0", "e1"), 5: ("f",), 7: ("h",), 9: ("j",)},

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
-from corfu.tools.check import (
+from corfu.tools.check import check
+from corfu.tools.check_options import CheckOptions
+from corfu.tools.cli import main
+from corfu.tools.history import HistoryFormatError, HistoryReader, encode_history
+from corfu.tools.made_history import made_history
+from corfu.tools.operations import (
     Append,
-    CheckOptions,
     FinalLog,
     Mark,
     Operation,
@@ -21,12 +25,7 @@ from corfu.tools.check import (
     Scan,
     Tail,
     Trim,
-    check,
-    encode_history,
 )
-from corfu.tools.cli import main
-from corfu.tools.history import HistoryFormatError, HistoryReader
-from corfu.tools.made_history import made_history
 from corfu.tools.verify.files import Recording
 from corfu.tools.verify.report import summary_of
 
@@ -238,3 +237,28 @@ def test_history_reader_of_old_lines_reads_them() -> None:
     bad = json.loads(next(encode_history([batch], None))) | {"entries": [1]}
     with pytest.raises(HistoryFormatError, match="the entries"):
         reader.read(json.dumps(bad))
+
+
+def test_nemesis_check_says_what_check_says_and_wants_a_final_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = _write(tmp_path / "sound", HISTORY, FINAL)
+    broken = _write(tmp_path / "broken", (*HISTORY, LATE), FINAL)
+    for path, status in ((sound, 0), (broken, 1)):
+        judged = _run(["nemesis", "--check", path], capsys)
+        assert judged == _run(["check", path], capsys)
+        assert judged[0] == status
+    refused, _, err = _run(["nemesis", "--check", _write(tmp_path / "h", HISTORY)], capsys)
+    assert refused == 5
+    assert "no final log" in err
+
+
+def test_nemesis_check_is_strict_whatever_the_file_allows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A nemesis alone appends: a record that nobody appended is no stranger's."""
+    others = CheckOptions(appends_complete=False)
+    final = replace(FINAL, entries={**FINAL.entries, 2: ("of nobody",)}, tail=3)
+    path = _write(tmp_path / "h", HISTORY, final, others)
+    assert _run(["check", path], capsys)[0] == 0
+    assert _run(["nemesis", "--check", path], capsys)[0] == 1

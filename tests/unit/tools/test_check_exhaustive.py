@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 
 from corfu.tools.check import check
-from corfu.tools.history import Append, FinalLog, Mark, Operation, Outcome, Read, Tail
+from corfu.tools.operations import Append, FinalLog, Mark, Operation, Outcome, Read, Tail
 
 JUNK = "junk"
 State = tuple[int, tuple[tuple[int, str], ...]]

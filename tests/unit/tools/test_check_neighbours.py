@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from corfu.tools.check import (
-    RULES,
+from corfu.tools.check import check
+from corfu.tools.check_options import CheckOptions
+from corfu.tools.operations import (
     Append,
-    CheckOptions,
     Fill,
     FinalLog,
     Mark,
@@ -24,8 +24,8 @@ from corfu.tools.check import (
     Scan,
     Tail,
     Trim,
-    check,
 )
+from corfu.tools.sightings import RULES
 
 FINAL = FinalLog({0: ("a",), 1: ("b", "c"), 3: ("d",)}, 4, frozenset({2}))
 SOUND: tuple[Operation, ...] = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from corfu.tools.failure import Status
-from corfu.tools.history import Append, FinalLog, Operation, Outcome, Scan
 from corfu.tools.nemesis.faults import describe
 from corfu.tools.nemesis.measures import Waits
 from corfu.tools.nemesis.plan import Cycle, Kind
@@ -20,6 +19,7 @@ from corfu.tools.nemesis.report import (
     too_slow,
 )
 from corfu.tools.nemesis.safety import Victims
+from corfu.tools.operations import Append, FinalLog, Operation, Outcome, Scan
 from corfu.types import ReplicaId, UnitId
 
 HISTORY: list[Operation] = [

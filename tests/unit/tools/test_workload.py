@@ -15,7 +15,7 @@ import pytest
 from corfu.errors import AppendUnknownError, NotAppendedError, UsageError
 from corfu.log import Log
 from corfu.tools import recorded_log, workload
-from corfu.tools.history import Append, Fill, Operation, Outcome, Scan, Trim
+from corfu.tools.operations import Append, Fill, Operation, Outcome, Scan, Trim
 from corfu.tools.recorded_log import RecordedLog
 from corfu.tools.recording import FOLLOWED_MAX, Followed, Recorder
 from corfu.tools.records import make_record

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import corfu
-from corfu.tools.check import Append, Operation, Outcome, check
+from corfu.tools.check import check
 from corfu.tools.final_read import read_whole
+from corfu.tools.operations import Append, Operation, Outcome
 from corfu.tools.recording import Recorder
 from corfu.tools.verify.report import KINDS, kind_of
 from corfu.tools.workload import FollowerStalledError, Workload, WorkloadOptions
