@@ -26,6 +26,17 @@ def test_entry_round_trip_keeps_records_and_time(records: list[bytes], time_us: 
     assert (body.records, body.timestamp_us) == (tuple(records), time_us)
 
 
+@pytest.mark.parametrize("count", [1, 2, 590, 4096, 4097])
+@pytest.mark.parametrize("length", [0, 1, 100])
+def test_entry_of_equal_records_round_trip_keeps_each(count: int, length: int) -> None:
+    rng = random.Random(count * length)
+    records = [rng.randbytes(length) for _ in range(count)]
+    assert decode_entry(encode_entry(records, 1)).records == tuple(records)
+    # One of another length among them.
+    records[count // 2] += b"!"
+    assert decode_entry(encode_entry(records, 1)).records == tuple(records)
+
+
 def test_entry_bytes_are_those_of_the_format() -> None:
     data = encode_entry([b"ab", b""], 7)
     assert data.hex() == "01000000000000000000000200000000000000070000000200000000" + b"ab".hex()
