@@ -124,7 +124,10 @@ def test_append_tells_rates_latencies_and_the_cpu_of_each_role(
 
 
 def test_serial_append_is_one_at_a_time(running: Dev, folder: Path) -> None:
-    found = _measured(folder, "append", "--cluster", running.cluster, *SHORT, "--serial")
+    found = _measured(
+        folder, "append", "--cluster", running.cluster, *SHORT, "--serial", "--set", "ordered=true"
+    )
+    assert found["settings"]["set"] == {"ordered": True}
     row = _row(found, "append")
     assert found["settings"]["inflight"] == 1
     assert row["latency_us"]["mean"] * row["records"] <= row["seconds"] * 1e6 * 1.2
@@ -259,6 +262,26 @@ def test_ctrl_c_prints_what_there_is_so_far(running: Dev, folder: Path) -> None:
     assert 0 < row["seconds"] < 30
 
 
+def test_client_that_dies_is_one_line_and_status_1(running: Dev, folder: Path) -> None:
+    bench = subprocess.Popen(
+        command("bench", "append", "--cluster", running.cluster, "--seconds", "60"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        env={**environment(None), "TMPDIR": str(folder)},
+    )  # fmt: skip
+    before = _tail(running)
+    while _tail(running) == before:
+        assert bench.poll() is None
+        time.sleep(0.1)
+    children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()
+    assert len(children) == 1
+    os.kill(int(children[0]), signal.SIGKILL)
+    out, err = bench.communicate(timeout=DEADLINE_S)
+    assert (bench.returncode, out) == (1, b"")
+    assert err.decode().splitlines() == [
+        "corfu: client 1 was killed by SIGKILL: it printed nothing"
+    ]
+
+
 def test_sigterm_stops_its_own_cluster_and_removes_it(folder: Path) -> None:
     bench = subprocess.Popen(
         command("bench", "append", *SHAPE, "--seconds", "60"),
@@ -286,13 +309,6 @@ def _command_lines() -> str:
             except OSError:
                 continue
     return "\n".join(lines)
-
-
-def test_read_of_an_empty_log_is_one_line_and_status_1(folder: Path, tmp_path: Path) -> None:
-    with dev(tmp_path / "data", *shape_options(free_base_port(3), *SHAPE)) as empty:
-        result = _bench(folder, "read", "--cluster", empty.cluster, *SHORT)
-    assert result.returncode == 1
-    assert "nothing to read" in complaint(result)
 
 
 def test_nobody_at_the_cluster_is_one_line_and_status_3(folder: Path) -> None:

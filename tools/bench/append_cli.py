@@ -10,11 +10,13 @@ import click
 from corfu.tools.failure import STATUS_HELP
 
 from .assignment import Assignment, Kind
+from .client_options import parse_settings
 from .options import (
     clients_option,
     finish,
     inflight_option,
     rate_option,
+    set_option,
     size_option,
     span_options,
     target_options,
@@ -57,6 +59,7 @@ within the span counts; CPU is that of all processes of a role in the span, for 
     metavar="N",
     help="Records in each call: above 1 by `append_many`.",
 )
+@set_option
 @span_options
 @target_options
 def append(
@@ -68,6 +71,7 @@ def append(
 ) -> None:
     """Append records as fast as they are acknowledged."""
     wanted = wanted_of(given)
+    chosen = given["set"] = parse_settings(given.pop("chosen"))
     if serial:
         given["inflight"] = 1
     plan = plan_of("append", {**given, "batch": batch})
@@ -80,6 +84,7 @@ def append(
             inflight=given["inflight"],
             batch=batch,
             rate=given["rate"],
+            settings=chosen,
         )
         clients = [("client", assignment)] * given["clients"]
         return await measure(plan, found, clients, say)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from .client_options import Scalar
 
 TAG_BYTES = 8
 STAMP_BYTES = 8
@@ -43,6 +46,7 @@ class Assignment:
         trimmed: A storage unit's log is trimmed behind what is written.
         once: A scan ends at the tail, and is not begun again.
         timeout_s: Longest wait for one call.
+        settings: Of the client, where they are not the default ones.
     """
 
     kind: Kind
@@ -59,6 +63,7 @@ class Assignment:
     trimmed: bool = False
     once: bool = False
     timeout_s: float = 30.0
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
 
     def encode(self) -> str:
         """Return it as an argument."""

@@ -12,11 +12,13 @@ import click
 from corfu.tools.failure import STATUS_HELP
 
 from .assignment import STAMPED_BYTES_MIN, TAG_BYTES, Assignment, Kind
+from .client_options import parse_settings
 from .options import (
     clients_option,
     finish,
     inflight_option,
     rate_option,
+    set_option,
     size_option,
     span_options,
     target_options,
@@ -47,11 +49,13 @@ producer waited for its acknowledgement; the ratio compares the two medians.
 @clients_option("Followers, each a process.")
 @rate_option
 @inflight_option("With --rate: appends under way at most; what waits for that is late.", INFLIGHT)
+@set_option
 @span_options
 @target_options
 def follow(output: str, plot: Path | None, **given: Any) -> None:
     """Measure how soon a follower has what was appended."""
     wanted = wanted_of(given)
+    chosen = given["set"] = parse_settings(given.pop("chosen"))
     if not given["rate"]:
         given["inflight"] = 1
     plan = plan_of("follow", given)
@@ -64,9 +68,10 @@ def follow(output: str, plot: Path | None, **given: Any) -> None:
             size=given["size"],
             inflight=given["inflight"],
             rate=given["rate"],
+            settings=chosen,
             tag=tag,
         )
-        following = Assignment(kind=Kind.FOLLOW, cluster=found.cluster, tag=tag)
+        following = Assignment(kind=Kind.FOLLOW, cluster=found.cluster, tag=tag, settings=chosen)
         followers = [("follower", following)] * given["clients"]
         outcome = await measure(plan, found, [("producer", appending), *followers], say)
         return with_delay_ratio(outcome)

@@ -11,6 +11,7 @@ from corfu.client.log import LogClient
 from corfu.runtime.driver import Driver
 
 from .assignment import Assignment
+from .client_options import client_settings
 from .meter import Meter
 from .usage import udp_drops
 
@@ -56,8 +57,9 @@ class LogJob:
 
     async def open(self) -> None:
         """See `Job`."""
+        told = self._assignment
         self._log = await corfu.connect(
-            self._assignment.cluster, timeout=self._assignment.timeout_s
+            told.cluster, timeout=told.timeout_s, settings=client_settings(told.settings)
         )
 
     def counters(self) -> Counters:

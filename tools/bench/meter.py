@@ -15,7 +15,7 @@ ERRORS_KEPT = 16
 class Meter:
     """Counts records, latencies and errors of one client, from `begin` to `end`.
 
-    The hot path is `samples.append(nanoseconds)`; the rest is done once a tick.
+    The hot path is `samples.append(nanoseconds)`; the rest is done by `fold` and `tick`.
     """
 
     def __init__(self, records: int = 0, size: int = 0) -> None:
@@ -58,7 +58,7 @@ class Meter:
 
     def tick(self, now_ns: int) -> None:
         """Count what was noted since the last tick."""
-        self._fold()
+        self.fold()
         passed = now_ns - self._last_ns
         if passed > 0:
             # Named by the planned time, so that those of several processes can be added up.
@@ -72,14 +72,14 @@ class Meter:
         if now_ns - self._last_ns > TICK_S * 0.5e9 or not self._rates:
             self.tick(now_ns)
         else:
-            self._fold()
+            self.fold()
         self._end_ns = now_ns
         self._weight = (0, 0)
 
     def figures(self, what: str) -> Figures:
         """Return what was counted, once all calls have ended."""
         records, size = self.records, self.bytes
-        self._fold()
+        self.fold()
         return Figures(
             what=what,
             records=records,
@@ -90,7 +90,8 @@ class Meter:
             rates=tuple(self._rates),
         )
 
-    def _fold(self) -> None:
+    def fold(self) -> None:
+        """Put what was noted into the histogram."""
         count = len(self.samples)
         self.latency.record_all(self.samples[:count])
         # Not replaced: the hot path holds its `append`; and it may be that of another thread.

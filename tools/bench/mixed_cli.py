@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import click
 from corfu.tools.failure import STATUS_HELP
 
 from .assignment import STAMPED_BYTES_MIN, TAG_BYTES, Assignment, Kind
+from .client_options import parse_settings
 from .options import (
     clients_option,
     finish,
     inflight_option,
+    set_option,
     size_option,
     span_options,
     target_options,
@@ -63,11 +66,13 @@ one record appended.
     metavar="N",
     help="Processes that read single entries.",
 )
+@set_option
 @span_options
 @target_options
 def mixed(followers: int, readers: int, output: str, plot: Path | None, **given: Any) -> None:
     """Append, follow and read at the same time."""
     wanted = wanted_of(given)
+    chosen = given["set"] = parse_settings(given.pop("chosen"))
     settings = {**given, "followers": followers, "readers": readers}
     plan = plan_of("mixed", settings)
 
@@ -81,12 +86,14 @@ def mixed(followers: int, readers: int, output: str, plot: Path | None, **given:
             size=given["size"],
             inflight=given["inflight"],
             tag=tag,
+            settings=chosen,
         )
+        follower = replace(producer, kind=Kind.FOLLOW)
+        reader = replace(producer, kind=Kind.READ, inflight=1)
         clients: Clients = [
             *[("producer", producer)] * given["clients"],
-            *[("follower", Assignment(kind=Kind.FOLLOW, cluster=found.cluster, tag=tag))]
-            * followers,
-            *[("reader", Assignment(kind=Kind.READ, cluster=found.cluster))] * readers,
+            *[("follower", follower)] * followers,
+            *[("reader", reader)] * readers,
         ]
         return await measure(plan, found, clients, say)
 

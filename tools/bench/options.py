@@ -160,6 +160,17 @@ def rate_option(command: Command) -> Command:
     )(command)
 
 
+def set_option(command: Command) -> Command:
+    """Add `--set`, as `chosen`."""
+    return click.option(
+        "--set",
+        "chosen",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting of the clients, such as entry_bytes_target=30000; may be given again.",
+    )(command)
+
+
 def wanted_of(given: dict[str, Any]) -> Wanted:
     """Take the options of `target_options` out of `given`.
 

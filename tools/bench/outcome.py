@@ -16,6 +16,9 @@ SHOWN_COUNTERS = ("retransmits", "probes", "deferred", "expired", "unusable", "k
 """What the links of the clients counted that tells of trouble."""
 
 
+ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The result of one command.
@@ -53,7 +56,6 @@ class Outcome:
 
     def as_json(self) -> dict[str, object]:
         """Return what `-o json` prints."""
-        first = self.figures[0]
         return {
             "command": self.command,
             "settings": dict(self.settings),
@@ -61,17 +63,8 @@ class Outcome:
             "machine": dict(self.machine),
             "interrupted": self.interrupted,
             "results": [figures_json(each) for each in self.figures],
-            "cpu": [
-                {
-                    "role": use.role,
-                    "processes": use.processes,
-                    "seconds": round(use.cpu_s, 3),
-                    "us_per_record": _us_per_record(use, first),
-                    "cores": _cores(use, first),
-                    "kernel_drops": use.drops,
-                }
-                for use in self.uses
-            ],
+            "cpu": [_use_json(use, self.figures[0]) for use in self.uses],
+            "cpu_all": _use_json(all_of(self.uses), self.figures[0]) if self.uses else None,
             "counters": None if self.counters is None else dict(self.counters),
             "ratios": dict(self.ratios or {}),
         }
@@ -79,7 +72,7 @@ class Outcome:
     def show(self, console: Console) -> None:
         """Print it for a person."""
         for facts in (self.settings, self.target, self.machine):
-            told = ", ".join(f"{name} {value}" for name, value in facts.items())
+            told = ", ".join(f"{name} {value}" for name, value in facts.items() if value != {})
             console.print(told, soft_wrap=True, markup=False)
         if self.interrupted:
             console.print(f"interrupted after {self.figures[0].seconds:.1f} s")
@@ -95,6 +88,28 @@ class Outcome:
             console.print(f"ERROR ({times:,} times): {text}", markup=False, soft_wrap=True)
 
 
+def all_of(uses: Sequence[RoleUse]) -> RoleUse:
+    """Return what all roles used together."""
+    drops = [use.drops for use in uses if use.drops is not None]
+    return RoleUse(
+        ALL,
+        sum(use.processes for use in uses),
+        sum(use.cpu_s for use in uses),
+        sum(drops) if drops else None,
+    )
+
+
+def _use_json(use: RoleUse, figures: Figures) -> dict[str, object]:
+    return {
+        "role": use.role,
+        "processes": use.processes,
+        "seconds": round(use.cpu_s, 3),
+        "us_per_record": _us_per_record(use, figures),
+        "cores": _cores(use, figures),
+        "kernel_drops": use.drops,
+    }
+
+
 def _us_per_record(use: RoleUse, figures: Figures) -> float | None:
     return round(use.cpu_s * 1e6 / figures.records, 3) if figures.records else None
 
@@ -108,7 +123,7 @@ def _uses_table(uses: Sequence[RoleUse], figures: Figures) -> Table:
     table.add_column("CPU")
     for heading in ("processes", "us/record", "cores", "kernel drops"):
         table.add_column(heading, justify="right")
-    for use in uses:
+    for use in (*uses, *([all_of(uses)] if len(uses) > 1 else [])):
         cost = _us_per_record(use, figures)
         table.add_row(
             use.role,

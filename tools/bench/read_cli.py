@@ -13,10 +13,12 @@ from corfu.tools.cluster import LocalCluster
 from corfu.tools.failure import STATUS_HELP, CommandError, Status
 
 from .assignment import Assignment, Kind
+from .client_options import parse_settings
 from .options import (
     clients_option,
     finish,
     inflight_option,
+    set_option,
     size_option,
     span_options,
     target_options,
@@ -64,6 +66,7 @@ again; each client then reads the log once.
     "--cluster: none]",
 )
 @click.option("--cold", is_flag=True, help="Read from disk, not from memory.")
+@set_option
 @span_options
 @target_options
 def read(
@@ -76,6 +79,7 @@ def read(
 ) -> None:
     """Read a log as fast as it comes."""
     wanted = wanted_of(given)
+    chosen = given["set"] = parse_settings(given.pop("chosen"))
     if cold and wanted.cluster is not None:
         raise CommandError("--cold stops and starts the cluster: not with --cluster", Status.USAGE)
     if megabytes is None and wanted.cluster is None:
@@ -98,6 +102,7 @@ def read(
             cluster=found.cluster,
             inflight=given["inflight"],
             once=cold,
+            settings=chosen,
         )
         return await measure(plan, found, [("client", assignment)] * given["clients"], say)
 

@@ -26,6 +26,10 @@ from .figures import figures_json
 from .job import Counters, Job
 from .meter import TICK_S, Meter
 
+TICK_NS = int(TICK_S * 1e9)
+FOLD_NS = 25_000_000
+"""How often samples are put into the histogram: all of a tick at once would hold up the client."""
+
 
 def job_of(assignment: Assignment) -> Job:
     """Return the job of an assignment; the modules of the others are not imported."""
@@ -139,16 +143,16 @@ async def _count(
     meter.begin(begun)
     before, used_s = job.counters(), time.process_time()
     end_ns = begun + int(span.seconds * 1e9)
-    tick = 1
-    while not (stop.is_set() or work.done()):
-        at = min(begun + int(tick * TICK_S * 1e9), end_ns)
-        await _until(at, enders)
+    now = begun
+    next_tick_ns = begun + TICK_NS
+    while now < end_ns and not (stop.is_set() or work.done()):
+        await _until(min(now + FOLD_NS, next_tick_ns, end_ns), enders)
         now = time.monotonic_ns()
-        if now >= end_ns or stop.is_set() or work.done():
-            break
-        meter.tick(now)
-        say(at=round((now - begun) / 1e9, 3), records=meter.records)
-        tick += 1
+        meter.fold()
+        if now >= next_tick_ns and now < end_ns:
+            meter.tick(now)
+            say(at=round((now - begun) / 1e9, 3), records=meter.records)
+            next_tick_ns += TICK_NS
     meter.end(time.monotonic_ns())
     stopping.cancel()
     return before, job.counters(), time.process_time() - used_s

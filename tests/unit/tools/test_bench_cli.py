@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
+from corfu.client.settings import ClientSettings
 from corfu.tools.bench.cli import COMMANDS, bench
+from corfu.tools.bench.client_options import client_settings, parse_settings
 from corfu.tools.cli import main
 
 OWN = ("--cluster", "127.0.0.1:9")
@@ -31,6 +33,11 @@ OWN = ("--cluster", "127.0.0.1:9")
         (("append", "--chains", "0"), "--chains"),
         (("append", "--sequencers", "2"), "--sequencers"),
         (("append", "--data", "no-such-folder"), "--data"),
+        (("append", "--set", "no_such_setting=1"), "entry_bytes_target"),
+        (("append", "--set", "entry_bytes_target"), "entry_bytes_target"),
+        (("append", "--set", "entry_bytes_target=many"), "int is wanted"),
+        (("append", "--set", "ordered=1"), "bool is wanted"),
+        (("append", "--set", "entry_bytes_target=1"), "must be in [1024"),
         (("read", *OWN, "--cold"), "--cold"),
         (("read", "--megabytes", "0"), "--megabytes"),
         (("follow", "--size", "15"), "--size"),
@@ -61,6 +68,15 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert len(said.err.splitlines()) == 1
     assert said.out == ""
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_settings_of_clients_are_taken_as_their_types() -> None:
+    texts = ("entry_bytes_target=30000", "linger_s=1", "ordered=true")
+    chosen = parse_settings(texts)
+    assert chosen == {"entry_bytes_target": 30000, "linger_s": 1.0, "ordered": True}
+    settings = client_settings(chosen)
+    assert (settings.entry_bytes_target, settings.linger_s, settings.ordered) == (30000, 1.0, True)
+    assert client_settings({}) == ClientSettings()
 
 
 def test_plot_that_cannot_be_written_is_found_out_before_the_work(

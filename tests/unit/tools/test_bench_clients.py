@@ -227,7 +227,14 @@ def test_clients_are_spread_evenly(count: int, processes: int, shares: list[int]
 
 
 def test_assignment_and_span_cross_the_process_boundary() -> None:
-    told = Assignment(kind=Kind.FOLLOW, cluster="127.0.0.1:9", tag=TAG, rate=2.5, sync=False)
+    told = Assignment(
+        kind=Kind.FOLLOW,
+        cluster="127.0.0.1:9",
+        tag=TAG,
+        rate=2.5,
+        sync=False,
+        settings={"ordered": True},
+    )
     assert Assignment.decode(told.encode()) == told
     span = Span(123_456_789_012_345, 0.5, 2.0)
     assert Span.decode(span.encode()) == span
