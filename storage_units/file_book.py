@@ -6,13 +6,14 @@ from array import array
 from dataclasses import dataclass, field
 
 from corfu.journal.planner import Journal
-from corfu.types import Offset
+from corfu.types import Offset, State
 
-from .index import SERIAL_AT, OffsetIndex
+from .index import SERIAL_AT, STATE_MASK, OffsetIndex
 from .index_file import FileIndex, JunkRun
 from .memory import Memory
 from .names import JUNK_NAME
 from .suspicion import Suspicion
+from .tentative import Tentatives
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class FileBook:
         index: OffsetIndex,
         suspicion: Suspicion,
         memory: Memory,
+        tentative: Tentatives,
         *,
         logs: dict[int, FileLog],
         indexed: set[int],
@@ -42,6 +44,7 @@ class FileBook:
         self._index = index
         self._suspicion = suspicion
         self._memory = memory
+        self._tentative = tentative
         self._logs = logs
         self._finished: set[int] = set(journal.live)
         self._replaced_commit = -1
@@ -92,12 +95,16 @@ class FileBook:
         Not one that holds damage nobody can name: with an index file a restart would not read
         it, and the doubt would be forgotten before it is settled. And none while a record that
         took an older one's place, or a trim mark, is not durable: the index would leave the older
-        one out, and after a crash neither would be found.
+        one out, and after a crash neither would be found. Nor a file that holds a tentative entry:
+        an index file lists what is held, so that its reader need no later record.
         """
         if self._replaced_commit >= self._journal.commits_done:
             return None
         due = self._finished & self._logs.keys() - self.indexed
-        return min((s for s in due if not self._suspicion.holds_back(s)), default=None)
+        return min((s for s in due if not self._holds_back(s)), default=None)
+
+    def _holds_back(self, serial: int) -> bool:
+        return self._suspicion.holds_back(serial) or self._tentative.lies_in(serial)
 
     def file_index(self, serial: int, closed_until: Offset) -> FileIndex:
         """Return what of one finished journal file still counts."""
@@ -105,7 +112,8 @@ class FileBook:
         index = FileIndex(serial, closed_until)
         for number in log.offsets:
             cell = self._index.get(number)
-            if cell >> SERIAL_AT == serial:
+            # Junk that took an entry's place in the same file is told by its run.
+            if cell >> SERIAL_AT == serial and cell & STATE_MASK != State.JUNK:
                 offset = Offset(number)
                 name = self._suspicion.named.get(offset) or self._memory.name(offset)
                 index.add(offset, cell, *(name or JUNK_NAME))

@@ -12,15 +12,17 @@ from .context import Context
 from .copies import Copies, Wanted
 from .fill_plan import HeadPlan, ListWork, list_is_sane, plan_at_head, work_of_list
 from .names import HeldEntry
+from .notices import Notices
 from .standing import Seat
 
 
 class Fills:
     """Settles offsets: with what the head holds, else with junk."""
 
-    def __init__(self, context: Context, copies: Copies) -> None:
+    def __init__(self, context: Context, copies: Copies, notices: Notices) -> None:
         self._context = context
         self._copies = copies
+        self._notices = notices
 
     def fill(self, message: Fill, sender: Address, now: float) -> list[Effect]:
         """Handle a Fill at the head: turn it into a list, store its junk, pass it on."""
@@ -102,6 +104,12 @@ class Fills:
         return self._apply(message, work, seat, sender, now)
 
     def _apply(
+        self, message: FillList, work: ListWork, seat: Seat, sender: Address, now: float
+    ) -> list[Effect]:
+        effects = self._notices.confirm(work.tentative)
+        return [*effects, *self._apply_rest(message, work, seat, sender, now)]
+
+    def _apply_rest(
         self, message: FillList, work: ListWork, seat: Seat, sender: Address, now: float
     ) -> list[Effect]:
         context, client = self._context, message.client

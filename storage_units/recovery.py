@@ -22,18 +22,19 @@ from corfu.journal.format import (
 from corfu.journal.recovery import Damage, Recovered, create, recover
 from corfu.layout import Layout
 from corfu.ports import Disk
-from corfu.types import JUNK_ID, Digest, EntryId, Epoch, Offset, State
+from corfu.types import JUNK_ID, Digest, EntryId, Epoch, Offset, Range, State
 
 from .file_book import FileLog
 from .identity import UnitIdentity
-from .index import SERIAL_AT, STATE_MASK, OffsetIndex, cell_place, pack_cell
+from .index import SERIAL_AT, STATE_MASK, TENTATIVE, OffsetIndex, cell_place, pack_cell
 from .index_file import FileIndex, JunkRun, decode_index, index_name, index_serial
 from .names import Name
-from .records import OFFSET_KINDS, RecordKind, clip_run, run_of
+from .records import FLAG_TENTATIVE, OFFSET_KINDS, RecordKind, clip_run, run_of
 from .settings import UnitSettings
 from .standing import Standing
 from .store import Store
 from .suspicion import Suspicion
+from .tentative import TentativeEntry
 
 _ID_BYTES = 16
 
@@ -103,6 +104,8 @@ class _Replay:
         self._index = OffsetIndex()
         self._suspicion = Suspicion()
         self._names: dict[Offset, Name] = {}
+        self._tentative: dict[Offset, TentativeEntry] = {}
+        self._confirmed: list[tuple[Range, int]] = []
         self._logs: dict[int, FileLog] = {}
         self._indexes: list[FileIndex] = []
         self._indexed: set[int] = set()
@@ -136,16 +139,15 @@ class _Replay:
         offset = Offset(header.offset)
         match RecordKind(header.kind):
             case RecordKind.DATA:
-                self._index.set(offset, pack_cell(State.DATA, place))
-                self._log(place.serial).offsets.append(offset)
-                if offset >= self._standing.closed_until:
-                    self._names[offset] = _name(header)
+                self._take_data(offset, place, header)
             case RecordKind.JUNK:
                 run, step = run_of(header)
                 cell = pack_cell(State.JUNK, place)
                 junk = JunkRun(run.start, run.end, step, cell)
                 self._junk(junk)
                 self._log(place.serial).runs.append(junk)
+            case RecordKind.CONFIRMED:
+                self._take_confirmed(*run_of(header))
             case RecordKind.LOST:
                 self._standing.add_lost(run_of(header)[0])
             case RecordKind.LAYOUT:
@@ -181,6 +183,7 @@ class _Replay:
             index,
             self._suspicion,
             names=names,
+            tentative=self._still_tentative(),
             logs=self._logs,
             indexed=self._indexed,
             cache_bytes_max=settings.cache_bytes_max,
@@ -189,6 +192,50 @@ class _Replay:
 
     def _log(self, serial: int) -> FileLog:
         return self._logs.setdefault(serial, FileLog())
+
+    def _take_data(self, offset: Offset, place: Place, header: RecordHeader) -> None:
+        name = _name(header)
+        tentative = bool(header.flags & FLAG_TENTATIVE)
+        self._index.set(offset, pack_cell(TENTATIVE if tentative else State.DATA, place))
+        self._log(place.serial).offsets.append(offset)
+        if tentative:
+            # All that a recovery reads is durable before the process begins.
+            epoch = Epoch(header.epoch)
+            self._tentative[offset] = TentativeEntry(name, epoch, place.serial, -1)
+        if offset >= self._standing.closed_until:
+            self._names[offset] = name
+
+    def _take_confirmed(self, run: Range, step: int) -> None:
+        self._confirmed.append((run, step))
+        for number in range(run.start, run.end, step):
+            cell = self._index.get(number)
+            if cell & STATE_MASK == TENTATIVE:
+                self._index.set(number, cell & ~STATE_MASK | State.DATA)
+                self._tentative.pop(Offset(number), None)
+
+    def _was_confirmed(self, offset: Offset) -> bool:
+        return any(offset in range(run.start, run.end, step) for run, step in self._confirmed)
+
+    def _suspect(self, header: RecordHeader) -> Name | None:
+        """Return the name that a bad record's offset is known by to others.
+
+        None for a tentative entry: with a name a reader would take another unit's copy, which may
+        be as tentative, for a held value.
+        """
+        tentative = header.flags & FLAG_TENTATIVE and not self._was_confirmed(Offset(header.offset))
+        return None if tentative else _name(header)
+
+    def _still_tentative(self) -> dict[Offset, TentativeEntry]:
+        """Return what no later record confirmed, replaced, trimmed or declared lost."""
+        found: dict[Offset, TentativeEntry] = {}
+        for offset, entry in self._tentative.items():
+            if self._index.get(offset) & STATE_MASK != TENTATIVE:
+                continue
+            if self._standing.is_lost(offset):
+                self._index.set(offset, 0)
+            else:
+                found[offset] = entry
+        return found
 
     def _junk(self, run: JunkRun) -> None:
         for offset in range(run.start, run.end, run.step):
@@ -277,7 +324,7 @@ class _Replay:
         self._index.set(offset, pack_cell(State.DAMAGED, place))
         self._log(serial).offsets.append(offset)
         self._names.pop(offset, None)
-        self._suspicion.add(offset, _name(header))
+        self._suspicion.add(offset, self._suspect(header))
 
     def _take_doubt(self, recovered: Recovered) -> None:
         """Take what was never marked and is not whole: it may have been durable, or not."""
@@ -295,7 +342,7 @@ class _Replay:
                 self._take_headline(header)
             elif not self._index.get(header.offset):
                 # With a sound record of the offset it is settled: that is what counts.
-                suspicion.add(Offset(header.offset), _name(header))
+                suspicion.add(Offset(header.offset), self._suspect(header))
                 suspicion.doubtful.add(Offset(header.offset))
 
     def _take_headline(self, header: RecordHeader) -> None:

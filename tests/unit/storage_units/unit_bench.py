@@ -180,7 +180,8 @@ class Bench:
                 case Persist():
                     pass
         self.commit()
-        return sends
+        later = self.unit.durable(self.now)
+        return sends + self.run(later) if later else sends
 
     def reply(self, message: Message, sender: Address = CLIENT) -> Message:
         """Hand a message in; returns the one message that is sent."""
