@@ -137,13 +137,10 @@ class Notices:
 
     def _pass_on(self, confirmed: Iterable[tuple[Offset, TentativeEntry]]) -> list[Effect]:
         """Say further down what is durable here already; owe the rest."""
-        done = self._context.store.journal.commits_done
         for offset, entry in confirmed:
             if entry.waiter is not None:
                 owed = _said(offset, entry, entry.waiter)
-                # What is durable waits for a commit that is done.
-                commit = min(entry.commit, done)
-                self._owed.setdefault(commit, []).append(owed)
+                self._owed.setdefault(entry.commit, []).append(owed)
         return self.durable()
 
     def _notices(self, noted: list[_Noted]) -> list[Effect]:
