@@ -231,6 +231,7 @@ def models() -> dict[str, Chain]:
         Chain("chain-tail-dropped-reader", second=(1,), duplicates=1, patience=1),
         Chain("parallel-clients", parallel=True, losses=1, duplicates=1, patience=1),
         Chain("parallel-crash", parallel=True, second=(1, 2), clients=two, crashes=2, patience=1),
+        Chain("parallel-lost", parallel=True, second=(1, 2), clients=two, crashes=1, patience=0),
         Chain(
             "parallel-late",
             parallel=True,
