@@ -119,6 +119,13 @@ def _parser() -> argparse.ArgumentParser:
         help="how fast all that is held is read again and checked in the background, in MB a "
         "second (default %(default)g)",
     )
+    start.add_argument(
+        "--parallel-persist",
+        action=argparse.BooleanOptionalAction,
+        default=UnitSettings().parallel_persist,
+        help="pass an entry on before its own fsync, so that a chain costs one fsync time; units "
+        "of one chain may differ",
+    )
     return parser
 
 
@@ -249,6 +256,7 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
     settings = UnitSettings(
         sequencers=options.sequencers,
         link=link,
+        parallel_persist=options.parallel_persist,
         scrub_bytes_s=rate,
         scrub_asked_bytes_s=max(rate, UnitSettings().scrub_asked_bytes_s),
     )
