@@ -283,17 +283,6 @@ def _tentative_kept_by_all() -> tuple[Patch, ...]:
     return (Patch(Notices, "installed", careless),)
 
 
-def _junk_leaves_tentative() -> tuple[Patch, ...]:
-    """A list's junk does not take the place of a tentative entry."""
-
-    def careless(store: Store, seat: Seat, message: FillList) -> Any:
-        work = work_of_list(store, seat, message)
-        work.empty = tuple(run for run in work.empty if run.start not in store.tentative)
-        return work
-
-    return (Patch(fills_module, "work_of_list", careless),)
-
-
 def _unordered(effects: list[Effect]) -> list[Effect]:
     return [
         replace(effect, ordered=False) if isinstance(effect, Send) else effect for effect in effects
@@ -324,5 +313,4 @@ CHAIN_BUGS: Bugs = {
     "parallel-sealed-before-durable": ("parallel-crash", _sealed_before_durable),
     "tentative-forgotten": ("parallel-crash", _tentative_forgotten),
     "tentative-kept-by-all": ("parallel-lost", _tentative_kept_by_all),
-    "junk-leaves-tentative": ("parallel-lost", _junk_leaves_tentative),
 }
