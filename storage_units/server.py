@@ -129,6 +129,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _settings(options: argparse.Namespace) -> UnitSettings:
+    rate = options.scrub_mb_s * 1e6
+    return UnitSettings(
+        sequencers=options.sequencers,
+        link=link_settings(options.listen.host, options.datagram_bytes),
+        parallel_persist=options.parallel_persist,
+        scrub_bytes_s=rate,
+        scrub_asked_bytes_s=max(rate, UnitSettings().scrub_asked_bytes_s),
+    )
+
+
 def _rate(text: str) -> float:
     try:
         rate = float(text)
@@ -251,15 +262,6 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
             ended.set_result(error)
 
     worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, end)
-    link = link_settings(options.listen.host, options.datagram_bytes)
-    rate = options.scrub_mb_s * 1e6
-    settings = UnitSettings(
-        sequencers=options.sequencers,
-        link=link,
-        parallel_persist=options.parallel_persist,
-        scrub_bytes_s=rate,
-        scrub_asked_bytes_s=max(rate, UnitSettings().scrub_asked_bytes_s),
-    )
     process = UnitProcess(
         disk=disk,
         worker=worker,
@@ -267,7 +269,7 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
         loop=loop,
         rng=random.SystemRandom(),
         entropy=os.urandom,
-        settings=settings,
+        settings=_settings(options),
         boot_id=boot_id,
         log=_warn,
         on_fatal=end,

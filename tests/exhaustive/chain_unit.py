@@ -51,7 +51,7 @@ from .disk import DiskSide
 from .machine import Envelope, Event, Outcome, Own
 from .model import DISK_DONE
 
-SETTINGS = UnitSettings(journal_file_bytes=16 << 10)
+SETTINGS = UnitSettings(journal_file_bytes=16 << 10, parallel_persist=False)
 PARALLEL = UnitSettings(journal_file_bytes=16 << 10, parallel_persist=True)
 UNITS = (1, 2, 3)
 
