@@ -101,15 +101,10 @@ class Fills:
             return context.refuse(message, Reason.CONFLICT, client)
         if work.unnamed:
             return self._load_first(message, work.unnamed, sender, client)
-        return self._apply(message, work, seat, sender, now)
+        confirmed = self._notices.confirm(work.tentative)
+        return [*confirmed, *self._apply(message, work, seat, sender, now)]
 
     def _apply(
-        self, message: FillList, work: ListWork, seat: Seat, sender: Address, now: float
-    ) -> list[Effect]:
-        effects = self._notices.confirm(work.tentative)
-        return [*effects, *self._apply_rest(message, work, seat, sender, now)]
-
-    def _apply_rest(
         self, message: FillList, work: ListWork, seat: Seat, sender: Address, now: float
     ) -> list[Effect]:
         context, client = self._context, message.client
