@@ -207,8 +207,9 @@ class UnitNode:
             if before.kept(offset) is not None and after.kept(offset) is None:
                 return f"{self.name}: what was kept at {offset} is gone"
             if was is None and now is not None:
-                of_layout = isinstance(message, Install)
-                epoch = message.layout.epoch if of_layout else getattr(message, "epoch", None)
+                # A layout lets a head hold what was tentative.
+                of = message.layout if isinstance(message, Install) else message
+                epoch = getattr(of, "epoch", None)
                 if epoch != before.sealed:
                     return f"{self.name}: stored {now} for epoch {epoch}, sealed at {before.sealed}"
         return ""

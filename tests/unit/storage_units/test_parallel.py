@@ -418,12 +418,12 @@ def test_head_of_the_chain_alone_may_copy_a_tentative_entry(tail: Bench) -> None
     message = write(7, 1)
     tail.give(forward(message), MIDDLE)
     question = Copy(request(), Epoch(1), Offset(7), (Offset(7),))
-    for sender, seen in ((CLIENT, 0), (MIDDLE, 0), (HEAD, 1)):
+    digest = entry_digest(message.entry)
+    copied = Entry(Offset(7), State.DATA, message.entry_id, digest, message.entry)
+    for sender, seen in ((CLIENT, ()), (MIDDLE, ()), (HEAD, (copied,))):
         reply = tail.reply(question, sender)
         assert isinstance(reply, Entries)
-        assert len(reply.entries) == seen
-    digest = entry_digest(message.entry)
-    assert reply.entries == (Entry(Offset(7), State.DATA, message.entry_id, digest, message.entry),)
+        assert reply.entries == seen
 
 
 def test_held_read_is_answered_when_the_notice_comes(tail: Bench) -> None:
