@@ -88,7 +88,7 @@ class Options:
     sequencer: SequencerSettings = field(default_factory=SequencerSettings)
     """What `unit_journal_bytes` and the like below set is set over these."""
 
-    parallel_persist: bool = False
+    parallel_persist: bool = UnitSettings().parallel_persist
     """Whether units forward before their own fsync."""
 
     minority_stops: bool = False
