@@ -13,11 +13,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from corfu.config import HELD_MAX
+from corfu.config import HELD_MAX, NOTICE_ENTRIES_MAX
 from corfu.errors import WireError
 from corfu.messages.data import (
     AlreadyWritten,
     Copy,
+    Durable,
     Entries,
     Entry,
     Fill,
@@ -51,6 +52,7 @@ RUNS_MAX = 2 * HELD_MAX
 """Most junk runs of one list: between two runs stands a held offset, or the trim mark."""
 
 _WRITE = struct.Struct(">16sQ")
+_ID_FLAG = struct.Struct(">16sB")
 _ID_STATE = struct.Struct(">16sB")
 _END_FLAG = struct.Struct(">QB")
 _READ = struct.Struct(">QII")
@@ -59,6 +61,7 @@ _RANGE = struct.Struct(">QQ")
 _HELD = struct.Struct(">QB16sQ")
 _COUNT = struct.Struct(">H")
 _OFFSET = struct.Struct(">Q")
+_NOTED = struct.Struct(">Q16s")
 _ENTRIES = struct.Struct(">QQI")
 _ENTRY = struct.Struct(">QB16sQI")
 _PORT = struct.Struct(">BH")
@@ -152,7 +155,8 @@ def _encode_write(message: Write) -> Parts:
 
 def _encode_forward(message: Forward) -> Parts:
     assert len(message.entry_id) == ID_BYTES
-    return message.entry_id + pack_address(message.client), message.entry
+    head = _ID_FLAG.pack(message.entry_id, message.durable_above)
+    return head + pack_address(message.client), message.entry
 
 
 def _encode_written(message: Written) -> Parts:
@@ -212,6 +216,12 @@ def _encode_entries(message: Entries) -> Parts:
     return head + b"".join(rows), *[e.entry for e in entries if e.entry]
 
 
+def _encode_durable(message: Durable) -> Parts:
+    assert 0 < len(message.entries) <= NOTICE_ENTRIES_MAX
+    assert message.offset == message.entries[0][0]
+    return (b"".join(_NOTED.pack(offset, entry_id) for offset, entry_id in message.entries),)
+
+
 def _encode_refused(message: Refused) -> Parts:
     return (bytes((message.reason,)),)
 
@@ -236,9 +246,10 @@ def _decode_write(request: RequestId, epoch: Epoch, offset: Offset, body: memory
 
 
 def _decode_forward(request: RequestId, epoch: Epoch, offset: Offset, body: memoryview) -> Forward:
-    client, end = unpack_address(body, ID_BYTES)
-    entry_id = EntryId(bytes(body[:ID_BYTES]))
-    return Forward(request, epoch, offset, entry_id, client, bytes(body[end:]))
+    entry_id, durable = _unpack(_ID_FLAG, body)
+    client, end = unpack_address(body, _ID_FLAG.size)
+    entry = bytes(body[end:])
+    return Forward(request, epoch, offset, EntryId(entry_id), client, entry, _flag(durable))
 
 
 def _decode_written(request: RequestId, epoch: Epoch, offset: Offset, body: memoryview) -> Written:
@@ -340,6 +351,16 @@ def _decode_entries(request: RequestId, epoch: Epoch, offset: Offset, body: memo
     return Entries(request, epoch, offset, _offset(end), _offset(trim_mark), tuple(entries))
 
 
+def _decode_durable(request: RequestId, epoch: Epoch, offset: Offset, body: memoryview) -> Durable:
+    count, rest = divmod(len(body), _NOTED.size)
+    if rest or not 0 < count <= NOTICE_ENTRIES_MAX:
+        raise WireError(f"{len(body)} bytes are no list of entries")
+    entries = tuple((_offset(place), EntryId(id_)) for place, id_ in _NOTED.iter_unpack(body))
+    if entries[0][0] != offset:
+        raise WireError(f"the first entry is at {entries[0][0]}, not at {offset}")
+    return Durable(request, epoch, offset, entries)
+
+
 def _decode_refused(request: RequestId, epoch: Epoch, offset: Offset, body: memoryview) -> Refused:
     reason = _REASONS.get(body[0]) if len(body) == 1 else None
     if reason is None:
@@ -375,6 +396,7 @@ DATA_CODECS: dict[type, tuple[Encode, Decode]] = {
     Entries: (_encode_entries, _decode_entries),
     WrongEpoch: (_encode_nothing, _decode_wrong_epoch),
     Refused: (_encode_refused, _decode_refused),
+    Durable: (_encode_durable, _decode_durable),
     GetToken: (_encode_get_token, _decode_get_token),
     Grant: (_encode_grant, _decode_grant),
 }

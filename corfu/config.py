@@ -20,6 +20,9 @@ asks for more is answered in parts."""
 HELD_MAX = 1024
 """Most held offsets in one fill list, and most offsets in one Copy or Inspect."""
 
+NOTICE_ENTRIES_MAX = 40
+"""Most entries in one `Durable`: it fits a datagram of 1,200 bytes, so it is never a transfer."""
+
 BLOCK_OFFSETS = 1024
 """Offsets per block in a unit's report of what it holds."""
 

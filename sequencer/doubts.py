@@ -50,6 +50,11 @@ class Witness:
         return self.held is not None and self.held.state in _SOUND
 
     @property
+    def tentative(self) -> bool:
+        """What it has it does not count as held."""
+        return self.held is not None and self.held.tentative
+
+    @property
     def soundly_empty(self) -> bool:
         """It never held anything there."""
         empty = self.held is None or self.held.state is State.EMPTY
@@ -64,8 +69,9 @@ def resolution(offset: Offset, witnesses: list[Witness], *, closed: bool) -> Res
     head, others = witnesses[0], witnesses[1:]
     if head.sound or (head.soundly_empty and not closed):
         return None
-    # A sound copy anywhere: every unit before it held the same, the head too.
-    for witness in others:
+    # A sound copy anywhere: every unit before it held the same, the head too. A tentative one is
+    # the only entry that was ever written there: the head held it, or may decide for it now.
+    for witness in sorted(others, key=lambda each: each.tentative):
         held = witness.held
         if witness.sound and held is not None:
             source = witness.unit.address if held.state is State.DATA else None

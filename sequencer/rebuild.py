@@ -54,7 +54,8 @@ def chosen_items(
             continue
         for unit, held in sources:
             found = held.get(offset)
-            if found is not None and found.state in _VALUES:
+            # What is tentative is given to nobody yet.
+            if found is not None and found.state in _VALUES and not found.tentative:
                 source = unit.address if found.state is State.DATA else None
                 items.append(RebuildItem(offset, found.state, found.entry_id, found.digest, source))
                 break

@@ -10,6 +10,7 @@ from corfu.effects import Effect, Send
 from corfu.messages import (
     AlreadyWritten,
     Copy,
+    Durable,
     Fill,
     FillList,
     Forward,
@@ -27,7 +28,7 @@ from .settings import UnitSettings
 from .standing import Standing
 from .store import Store
 
-DataRequest = Write | Forward | Fill | FillList | Read | Copy
+DataRequest = Write | Forward | Fill | FillList | Read | Copy | Durable
 
 
 @dataclass(slots=True)

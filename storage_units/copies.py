@@ -148,6 +148,11 @@ class Copies:
         free = {State.EMPTY, State.DAMAGED}
         if copying.replace:
             free |= {State.DATA, State.JUNK}
+        tentative = store.tentative.get(offset)
+        if tentative is not None and tentative.name[:2] == (wanted.entry_id, wanted.digest):
+            # A forward brought it meanwhile; who asked for it knows it to be durable above.
+            store.confirm(offset)
+            return True
         if store.state(offset) not in free:
             # A forward brought it meanwhile, or it was trimmed; the request will see.
             return True

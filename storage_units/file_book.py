@@ -14,6 +14,7 @@ from .index_file import FileIndex, JunkRun
 from .memory import Memory
 from .names import JUNK_NAME
 from .suspicion import Suspicion
+from .tentative import Tentatives
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class FileBook:
         index: OffsetIndex,
         suspicion: Suspicion,
         memory: Memory,
+        tentative: Tentatives,
         *,
         logs: dict[int, FileLog],
         indexed: set[int],
@@ -46,6 +48,7 @@ class FileBook:
         self._index = index
         self._suspicion = suspicion
         self._memory = memory
+        self._tentative = tentative
         self._logs = logs
         self._finished: set[int] = set(journal.live)
         # Looked at some times a second, so neither is searched for among all files.
@@ -111,12 +114,16 @@ class FileBook:
         Not one that holds damage nobody can name: with an index file a restart would not read
         it, and the doubt would be forgotten before it is settled. And none while a record that
         took an older one's place, or a trim mark, is not durable: the index would leave the older
-        one out, and after a crash neither would be found.
+        one out, and after a crash neither would be found. Nor a file that holds a tentative entry:
+        an index file lists what is held, so that its reader need no later record.
         """
         if self._replaced_commit >= self._journal.commits_done:
             return None
         due = (s for s in self._logs if s in self._finished and s not in self.indexed)
-        return min((s for s in due if not self._suspicion.holds_back(s)), default=None)
+        return min((s for s in due if not self._holds_back(s)), default=None)
+
+    def _holds_back(self, serial: int) -> bool:
+        return self._suspicion.holds_back(serial) or self._tentative.lies_in(serial)
 
     def file_index(self, serial: int, closed_until: Offset) -> FileIndex:
         """Return what of one finished journal file still counts."""

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from corfu.config import HELD_MAX
 from corfu.messages import FillList, HeldOffset
-from corfu.types import JUNK_ID, OFFSET_MAX, Digest, Offset, Range, State
+from corfu.types import JUNK_ID, OFFSET_MAX, Digest, Epoch, Offset, Range, State
 
 from .standing import Seat
 from .store import Store
@@ -109,6 +109,7 @@ class ListWork:
         empty: Ranges in which junk has yet to be stored.
         lost: Offsets it has not heard to be lost.
         unnamed: Offsets whose id must be read before they can be compared.
+        tentative: Offsets where what the head names is tentative here: it is no more.
         conflict: Says what differs from the head's decision; None if nothing does.
     """
 
@@ -116,6 +117,7 @@ class ListWork:
     empty: tuple[Range, ...] = ()
     lost: list[Offset] = field(default_factory=list)
     unnamed: list[Offset] = field(default_factory=list)
+    tentative: list[Offset] = field(default_factory=list)
     conflict: str | None = None
 
 
@@ -123,14 +125,18 @@ def work_of_list(store: Store, seat: Seat, message: FillList) -> ListWork:
     """Compare a list with what is held here."""
     work = ListWork()
     for held in message.held:
-        _compare_held(store, held, work)
+        _compare_held(store, held, message.epoch, work)
     empty = Runs(seat.step)
     for run in message.junk:
         for number in range(run.start, run.end, seat.step):
             offset = Offset(number)
             match store.state(offset):
                 case State.EMPTY | State.DAMAGED:
-                    # Rule "the forwarded value is the repair", junk as well.
+                    # Rule "the forwarded value is the repair", junk as well. A tentative entry
+                    # of an older epoch gives way: the head lost it, and nobody was shown it.
+                    tentative = store.tentative.get(offset)
+                    if tentative is not None and tentative.epoch == message.epoch:
+                        work.conflict = f"{offset} was forwarded in this epoch, now it is junk"
                     empty.add(offset)
                 case State.DATA:
                     work.conflict = f"{offset} holds an entry, the head decided for junk"
@@ -140,7 +146,7 @@ def work_of_list(store: Store, seat: Seat, message: FillList) -> ListWork:
     return work
 
 
-def _compare_held(store: Store, held: HeldOffset, work: ListWork) -> None:
+def _compare_held(store: Store, held: HeldOffset, epoch: Epoch, work: ListWork) -> None:
     state = store.state(held.offset)
     if state in (State.TRIMMED, State.LOST):
         return
@@ -149,7 +155,16 @@ def _compare_held(store: Store, held: HeldOffset, work: ListWork) -> None:
         return
     match state:
         case State.EMPTY | State.DAMAGED:
-            work.lacking.append(held)
+            tentative = store.tentative.get(held.offset)
+            if tentative is None:
+                work.lacking.append(held)
+            elif tentative.name[:2] == (held.entry_id, held.digest):
+                # Every unit above has journalled what the list names.
+                work.tentative.append(held.offset)
+            elif tentative.epoch == epoch:
+                work.conflict = f"{held.offset} was forwarded in this epoch as another entry"
+            else:
+                work.lacking.append(held)
         case State.JUNK:
             work.conflict = f"{held.offset} holds junk, the head holds {held.entry_id.hex()}"
         case State.DATA:

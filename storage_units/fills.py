@@ -12,15 +12,17 @@ from .context import Context
 from .copies import Copies, Wanted
 from .fill_plan import HeadPlan, ListWork, list_is_sane, plan_at_head, work_of_list
 from .names import HeldEntry
+from .notices import Notices
 from .standing import Seat
 
 
 class Fills:
     """Settles offsets: with what the head holds, else with junk."""
 
-    def __init__(self, context: Context, copies: Copies) -> None:
+    def __init__(self, context: Context, copies: Copies, notices: Notices) -> None:
         self._context = context
         self._copies = copies
+        self._notices = notices
 
     def fill(self, message: Fill, sender: Address, now: float) -> list[Effect]:
         """Handle a Fill at the head: turn it into a list, store its junk, pass it on."""
@@ -99,7 +101,8 @@ class Fills:
             return context.refuse(message, Reason.CONFLICT, client)
         if work.unnamed:
             return self._load_first(message, work.unnamed, sender, client)
-        return self._apply(message, work, seat, sender, now)
+        confirmed = self._notices.confirm(work.tentative)
+        return [*confirmed, *self._apply(message, work, seat, sender, now)]
 
     def _apply(
         self, message: FillList, work: ListWork, seat: Seat, sender: Address, now: float

@@ -7,6 +7,7 @@ from corfu.types import Offset
 from .index import OffsetIndex
 from .standing import Seat, Standing
 from .suspicion import Suspicion
+from .tentative import Tentatives
 
 _NAMED_MAX = 4096
 """The search waits while so many offsets are suspected: each probe and report looks at them all."""
@@ -28,10 +29,17 @@ class GapSearch:
     so neither the work of a step nor what is named at a time may depend on it.
     """
 
-    def __init__(self, standing: Standing, index: OffsetIndex, suspicion: Suspicion) -> None:
+    def __init__(
+        self,
+        standing: Standing,
+        index: OffsetIndex,
+        suspicion: Suspicion,
+        tentative: Tentatives,
+    ) -> None:
         self._standing = standing
         self._index = index
         self._suspicion = suspicion
+        self._tentative = tentative
         self._searched: dict[Seat, Offset] = {}
         self._until = Offset(0)
         self._ended = True
@@ -51,6 +59,13 @@ class GapSearch:
         }
         self._until = self._standing.closed_until
         self._ended = False
+        # What was decided below closed_until this unit knew before it restarted: its head says it
+        # again.
+        mark = self._standing.trim_mark
+        for offset in self._tentative.in_range(mark, self._until):
+            seated = self._standing.seat_of(offset) is not None
+            if seated and offset not in self._suspicion.named:
+                self._suspicion.add(offset, None)
         self.step()
 
     def step(self) -> None:

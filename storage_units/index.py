@@ -15,7 +15,7 @@ from math import gcd
 from operator import sub
 
 from corfu.journal.format import RECORD_HEADER_BYTES, Place
-from corfu.types import Offset, State
+from corfu.types import Offset
 
 _STATE_BITS = 3
 _LENGTH_BITS = 6
@@ -27,6 +27,10 @@ SERIAL_MAX = 2 ** (64 - SERIAL_AT) - 1
 STATE_MASK = 2**_STATE_BITS - 1
 _LENGTH_MASK = 2**_LENGTH_BITS - 1
 _POSITION_MASK = 2**_POSITION_BITS - 1
+
+TENTATIVE = 6
+"""In a cell, instead of a state: an entry that is not known to be durable above (see `tentative`).
+To all but that module's book the offset is as if it had no cell."""
 
 _GRAIN = 8
 """Records lie at, and take, whole multiples of this."""
@@ -62,8 +66,8 @@ def length_bound(code: int) -> int:
     return ((1 << exponent) + (code % 4 << exponent - 2)) * _GRAIN
 
 
-def pack_cell(state: State, place: Place) -> int:
-    """Return the cell of a record at `place`."""
+def pack_cell(state: int, place: Place) -> int:
+    """Return the cell of a record at `place`; `state` is a State, or `TENTATIVE`."""
     assert 0 < place.serial <= SERIAL_MAX
     assert place.position < FILE_BYTES_MAX
     return (

@@ -43,6 +43,8 @@ class _Found:
     hot: dict[Offset, HeldEntry]
     cold: tuple[Offset, ...]
     durable: bool
+    tentative: frozenset[Offset] = frozenset()
+    """Offsets whose tentative entries the asker may copy."""
 
 
 class Reads:
@@ -152,8 +154,28 @@ class Reads:
             return context.refuse(message, Reason.MALFORMED, sender)
         if any(context.standing.seat_of(offset) is None for offset in offsets):
             return context.refuse(message, Reason.WRONG_UNIT, sender)
-        found = self._choose(list(offsets), Offset(offsets[-1] + 1), ENTRY_BYTES_MAX, is_head=False)
+        found = self._choose(
+            list(offsets),
+            Offset(offsets[-1] + 1),
+            ENTRY_BYTES_MAX,
+            is_head=False,
+            tentative=self._for_its_head(offsets, sender),
+        )
         return self._answer(message, found, sender, now)
+
+    def _for_its_head(self, offsets: tuple[Offset, ...], sender: Address) -> frozenset[Offset]:
+        """Return which tentative entries are asked for by the head of their chain.
+
+        It alone may copy them: a head that cannot read what it held, and is told to take this
+        copy, decides by taking it. Nobody else may count on them.
+        """
+        store, standing = self._context.store, self._context.standing
+        found: set[Offset] = set()
+        for offset in offsets:
+            seat = standing.seat_of(offset) if offset in store.tentative else None
+            if seat is not None and seat.chain[0].address == sender:
+                found.add(offset)
+        return frozenset(found)
 
     def _find(self, seat: Seat, message: Read) -> _Found:
         """Choose what a reply lists: as much as fits, from the start of the range.
@@ -179,7 +201,13 @@ class Reads:
         return self._choose(looked_at, end, bytes_max, is_head=is_head)
 
     def _choose(
-        self, offsets: range | list[Offset], end: Offset, bytes_max: int, *, is_head: bool
+        self,
+        offsets: range | list[Offset],
+        end: Offset,
+        bytes_max: int,
+        *,
+        is_head: bool,
+        tentative: frozenset[Offset] = frozenset(),
     ) -> _Found:
         store = self._context.store
         state_of = store.state_at_head if is_head else store.state
@@ -190,14 +218,14 @@ class Reads:
         total = 0
         for number in offsets:
             offset = Offset(number)
-            state = state_of(offset)
+            state = State.DATA if offset in tentative else state_of(offset)
             if state in (State.EMPTY, State.TRIMMED):
                 continue
             total += _ENTRY_OVERHEAD_BYTES
             if state is State.DATA:
                 total += store.length_bound(offset)
             if listed and (total > bytes_max or len(listed) == _LISTED_MAX):
-                return _Found(tuple(listed), offset, hot, tuple(cold), durable)
+                return _Found(tuple(listed), offset, hot, tuple(cold), durable, tentative)
             listed.append(offset)
             if state is State.DATA:
                 durable = durable and store.durable(offset)
@@ -206,7 +234,7 @@ class Reads:
                     cold.append(offset)
                 else:
                     hot[offset] = held
-        return _Found(tuple(listed), end, hot, tuple(cold), durable)
+        return _Found(tuple(listed), end, hot, tuple(cold), durable, tentative)
 
     def _answer(
         self, message: Read | Copy, found: _Found, sender: Address, now: float
@@ -238,7 +266,11 @@ class Reads:
         fragments of a larger body is acknowledged. The last one reaches the end that was asked
         for; an answer that stops before says so by one more part, without length.
         """
-        listed = [e for o in found.offsets if (e := self._entry(o, values)) is not None]
+        listed = [
+            entry
+            for offset in found.offsets
+            if (entry := self._entry(offset, values, found.tentative)) is not None
+        ]
         in_parts = isinstance(message, Read) and message.bytes_max > PART_BYTES_MAX
         start, end = message.offset, found.end
         parts: list[tuple[Offset, Offset, list[Entry]]] = []
@@ -263,10 +295,17 @@ class Reads:
             for first, last, group in parts
         ]
 
-    def _entry(self, offset: Offset, values: Mapping[Offset, HeldEntry]) -> Entry | None:
+    def _entry(
+        self,
+        offset: Offset,
+        values: Mapping[Offset, HeldEntry],
+        tentative: frozenset[Offset],
+    ) -> Entry | None:
         """Return how the reply lists an offset now; None if it was trimmed meanwhile."""
         store = self._context.store
         state = store.state(offset)
+        if offset in tentative and offset in store.tentative:
+            state = State.DATA
         match state:
             case State.DATA:
                 held = values.get(offset)

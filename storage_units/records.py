@@ -5,7 +5,7 @@ own: such a record is either whole or not there, never half readable.
 
 | kind | offset | epoch | entry id | body |
 |---|---|---|---|---|
-| DATA | of the entry | that stored it | of the entry | the entry |
+| DATA | of the entry | that stored it | of the entry | the entry; flag 1: tentative |
 | JUNK | first | that stored it | end u64, step u64 | |
 | LOST | first | sealed | end u64, 0 | |
 | SEAL | epoch held before | sealed | 0 | |
@@ -14,6 +14,7 @@ own: such a record is either whole or not there, never half readable.
 | CLOSED | closed_until | 0 | 0 | |
 | FROZEN | 0 | sealed | 0 | |
 | STANDING | trim mark | sealed | 0 | all of the unit's small state |
+| CONFIRMED | first | sealed | end u64, step u64 | |
 """
 
 from __future__ import annotations
@@ -42,17 +43,41 @@ class RecordKind(enum.IntEnum):
     CLOSED = 7
     FROZEN = 8
     STANDING = 9
+    CONFIRMED = 10
 
 
-OFFSET_KINDS = frozenset({RecordKind.DATA.value, RecordKind.JUNK.value, RecordKind.LOST.value})
+OFFSET_KINDS = frozenset(
+    {
+        RecordKind.DATA.value,
+        RecordKind.JUNK.value,
+        RecordKind.LOST.value,
+        RecordKind.CONFIRMED.value,
+    }
+)
 """Kinds whose offset is a place in the log."""
+
+FLAG_TENTATIVE = 1
+"""Of a DATA record: the unit did not know the entry to be durable above when it stored it."""
 
 
 def data_record(
-    offset: Offset, epoch: Epoch, entry_id: EntryId, entry: bytes, digest: Digest | None = None
+    offset: Offset,
+    epoch: Epoch,
+    entry_id: EntryId,
+    entry: bytes,
+    digest: Digest | None = None,
+    *,
+    tentative: bool = False,
 ) -> JournalRecord:
     """Return the record of an entry; `digest` is that of its bytes, if it is known."""
-    return JournalRecord(RecordKind.DATA, 0, offset, epoch, entry_id, entry, digest)
+    flags = FLAG_TENTATIVE if tentative else 0
+    return JournalRecord(RecordKind.DATA, flags, offset, epoch, entry_id, entry, digest)
+
+
+def confirmed_record(run: Range, step: int, epoch: Epoch) -> JournalRecord:
+    """Return the record that ends the tentative time of every `step`-th offset of `run`."""
+    fields = _RUN.pack(run.end, step)
+    return JournalRecord(RecordKind.CONFIRMED, 0, run.start, epoch, fields, b"")
 
 
 def junk_record(run: Range, step: int, epoch: Epoch) -> JournalRecord:
@@ -67,7 +92,7 @@ def lost_record(lost: Range, epoch: Epoch) -> JournalRecord:
 
 
 def run_of(header: RecordHeader) -> tuple[Range, int]:
-    """Return the range and the step in the header of a JUNK or LOST record."""
+    """Return the range and the step in the header of a JUNK, LOST or CONFIRMED record."""
     end, step = _RUN.unpack(header.entry_id)
     return Range(Offset(header.offset), Offset(end)), step
 
@@ -78,8 +103,8 @@ def seal_record(epoch: Epoch, before: Epoch) -> JournalRecord:
 
 
 def clip_run(header: RecordHeader, bound: int) -> RecordHeader:
-    """Shorten a JUNK record of an earlier incarnation to the offsets below its bound."""
-    if header.kind != RecordKind.JUNK:
+    """Shorten a run that an earlier incarnation wrote to the offsets below its bound."""
+    if header.kind not in (RecordKind.JUNK, RecordKind.CONFIRMED):
         return header
     run, step = run_of(header)
     return header._replace(entry_id=_RUN.pack(min(run.end, bound), step))

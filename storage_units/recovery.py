@@ -22,7 +22,7 @@ from corfu.journal.format import (
 from corfu.journal.recovery import Damage, Recovered, create, recover
 from corfu.layout import Layout
 from corfu.ports import Disk
-from corfu.types import JUNK_ID, Digest, EntryId, Epoch, Offset, State
+from corfu.types import JUNK_ID, Digest, EntryId, Epoch, Offset, Range, State
 
 from .file_book import FileLog
 from .identity import UnitIdentity
@@ -30,17 +30,19 @@ from .index import (
     INDEX_BLOCK_OFFSETS,
     SERIAL_AT,
     STATE_MASK,
+    TENTATIVE,
     OffsetIndex,
     cell_place,
     pack_cell,
 )
 from .index_file import JunkRun, decode_index, index_name, index_serial
 from .names import Name
-from .records import OFFSET_KINDS, RecordKind, clip_run, run_of
+from .records import FLAG_TENTATIVE, OFFSET_KINDS, RecordKind, clip_run, run_of
 from .settings import UnitSettings
 from .standing import Standing
 from .store import Store
 from .suspicion import Suspicion
+from .tentative import TentativeEntry
 
 _DATA = RecordKind.DATA.value
 
@@ -110,6 +112,8 @@ class _Replay:
         self._index = OffsetIndex()
         self._suspicion = Suspicion()
         self._names: dict[Offset, Name] = {}
+        self._tentative: dict[Offset, TentativeEntry] = {}
+        self._confirmed: list[tuple[Range, int]] = []
         self._logs: dict[int, FileLog] = {}
         self._indexed_names: dict[Offset, tuple[int, Name]] = {}
         self._indexed: set[int] = set()
@@ -144,11 +148,7 @@ class _Replay:
         offset = Offset(header.offset)
         # Nearly all records are of this kind, and a start waits for each of them.
         if header.kind == _DATA:
-            self._index.set(offset, pack_cell(State.DATA, place))
-            log = self._logs.get(place.serial) or self._log(place.serial)
-            log.blocks.add(offset // INDEX_BLOCK_OFFSETS)
-            if offset >= self._standing.closed_until:
-                self._names[offset] = _name(header)
+            self._take_data(offset, place, header)
             return
         match RecordKind(header.kind):
             case RecordKind.JUNK:
@@ -157,6 +157,8 @@ class _Replay:
                 junk = JunkRun(run.start, run.end, step, cell)
                 self._junk(junk)
                 self._log(place.serial).runs.append(junk)
+            case RecordKind.CONFIRMED:
+                self._take_confirmed(*run_of(header))
             case RecordKind.LOST:
                 self._standing.add_lost(run_of(header)[0])
             case RecordKind.LAYOUT:
@@ -194,6 +196,7 @@ class _Replay:
             index,
             self._suspicion,
             names=names,
+            tentative=self._still_tentative(),
             logs=self._logs,
             indexed=self._indexed,
             cache_bytes_max=settings.cache_bytes_max,
@@ -205,6 +208,50 @@ class _Replay:
         if log is None:
             log = self._logs[serial] = FileLog()
         return log
+
+    def _take_data(self, offset: Offset, place: Place, header: RecordHeader) -> None:
+        tentative = bool(header.flags & FLAG_TENTATIVE)
+        self._index.set(offset, pack_cell(TENTATIVE if tentative else State.DATA, place))
+        log = self._logs.get(place.serial) or self._log(place.serial)
+        log.blocks.add(offset // INDEX_BLOCK_OFFSETS)
+        if offset >= self._standing.closed_until:
+            self._names[offset] = _name(header)
+        if tentative:
+            # All that a recovery reads is durable before the process begins.
+            epoch = Epoch(header.epoch)
+            self._tentative[offset] = TentativeEntry(_name(header), epoch, place.serial, -1)
+
+    def _take_confirmed(self, run: Range, step: int) -> None:
+        self._confirmed.append((run, step))
+        for number in range(run.start, run.end, step):
+            cell = self._index.get(number)
+            if cell & STATE_MASK == TENTATIVE:
+                self._index.set(number, cell & ~STATE_MASK | State.DATA)
+                self._tentative.pop(Offset(number), None)
+
+    def _was_confirmed(self, offset: Offset) -> bool:
+        return any(offset in range(run.start, run.end, step) for run, step in self._confirmed)
+
+    def _suspect(self, header: RecordHeader) -> Name | None:
+        """Return the name that a bad record's offset is known by to others.
+
+        None for a tentative entry: with a name a reader would take another unit's copy, which may
+        be as tentative, for a held value.
+        """
+        tentative = header.flags & FLAG_TENTATIVE and not self._was_confirmed(Offset(header.offset))
+        return None if tentative else _name(header)
+
+    def _still_tentative(self) -> dict[Offset, TentativeEntry]:
+        """Return what no later record confirmed, replaced, trimmed or declared lost."""
+        found: dict[Offset, TentativeEntry] = {}
+        for offset, entry in self._tentative.items():
+            if self._index.get(offset) & STATE_MASK != TENTATIVE:
+                continue
+            if self._standing.is_lost(offset):
+                self._index.set(offset, 0)
+            else:
+                found[offset] = entry
+        return found
 
     def _junk(self, run: JunkRun) -> None:
         for offset in range(run.start, run.end, run.step):
@@ -286,7 +333,7 @@ class _Replay:
         self._index.set(offset, pack_cell(State.DAMAGED, place))
         self._log(serial).blocks.add(offset // INDEX_BLOCK_OFFSETS)
         self._names.pop(offset, None)
-        self._suspicion.add(offset, _name(header))
+        self._suspicion.add(offset, self._suspect(header))
 
     def _take_doubt(self, recovered: Recovered) -> None:
         """Take what was never marked and is not whole: it may have been durable, or not."""
@@ -304,7 +351,7 @@ class _Replay:
                 self._take_headline(header)
             elif not self._index.get(header.offset):
                 # With a sound record of the offset it is settled: that is what counts.
-                suspicion.add(Offset(header.offset), _name(header))
+                suspicion.add(Offset(header.offset), self._suspect(header))
                 suspicion.doubtful.add(Offset(header.offset))
 
     def _take_headline(self, header: RecordHeader) -> None:

@@ -44,6 +44,10 @@ class Repair:
         unnamed: list[Offset] = []
         for number in range(message.start, end):
             offset = Offset(number)
+            tentative = store.tentative.get(offset)
+            if tentative is not None:
+                listed.append(InspectedOffset(offset, State.DATA, *tentative.name, tentative=True))
+                continue
             state = store.state(offset)
             if state is State.EMPTY or state is State.TRIMMED:
                 continue

@@ -119,7 +119,25 @@ def _parser() -> argparse.ArgumentParser:
         help="how fast all that is held is read again and checked in the background, in MB a "
         "second (default %(default)g)",
     )
+    start.add_argument(
+        "--parallel-persist",
+        action=argparse.BooleanOptionalAction,
+        default=UnitSettings().parallel_persist,
+        help="pass an entry on before its own fsync, so that a chain costs one fsync time; units "
+        "of one chain may differ",
+    )
     return parser
+
+
+def _settings(options: argparse.Namespace) -> UnitSettings:
+    rate = options.scrub_mb_s * 1e6
+    return UnitSettings(
+        sequencers=options.sequencers,
+        link=link_settings(options.listen.host, options.datagram_bytes),
+        parallel_persist=options.parallel_persist,
+        scrub_bytes_s=rate,
+        scrub_asked_bytes_s=max(rate, UnitSettings().scrub_asked_bytes_s),
+    )
 
 
 def _rate(text: str) -> float:
@@ -244,14 +262,6 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
             ended.set_result(error)
 
     worker = ThreadDiskWorker(disk, loop.call_soon_threadsafe, end)
-    link = link_settings(options.listen.host, options.datagram_bytes)
-    rate = options.scrub_mb_s * 1e6
-    settings = UnitSettings(
-        sequencers=options.sequencers,
-        link=link,
-        scrub_bytes_s=rate,
-        scrub_asked_bytes_s=max(rate, UnitSettings().scrub_asked_bytes_s),
-    )
     process = UnitProcess(
         disk=disk,
         worker=worker,
@@ -259,7 +269,7 @@ async def _serve(options: argparse.Namespace, boot_id: str) -> int | None:
         loop=loop,
         rng=random.SystemRandom(),
         entropy=os.urandom,
-        settings=settings,
+        settings=_settings(options),
         boot_id=boot_id,
         log=_warn,
         on_fatal=end,

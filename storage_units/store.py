@@ -22,19 +22,30 @@ from corfu.types import Digest, EntryId, Epoch, Offset, Range, State
 
 from .file_book import FileBook, FileLog
 from .gaps import GapSearch
-from .index import STATE_MASK, OffsetIndex, cell_length, cell_place, pack_cell
+from .index import STATE_MASK, TENTATIVE, OffsetIndex, cell_length, cell_place, pack_cell
 from .index_file import JunkRun
 from .memory import Memory
 from .names import JUNK_NAME, HeldEntry, Name, held_digest
-from .records import closed_record, data_record, junk_record, lost_record, trim_record
+from .records import (
+    closed_record,
+    confirmed_record,
+    data_record,
+    junk_record,
+    lost_record,
+    trim_record,
+)
 from .standing import Standing
 from .suspicion import Suspicion
+from .tentative import TentativeEntry, Tentatives, Waiter
 
 _RECLAIM_BLOCKS = 64
 """Index blocks forgotten at once after a trim: some 50 ms of work; the rest waits for ticks."""
 
 _CLOSED_EVERY = 4096
 """closed_until is journalled each time it has risen by so much, along with other records."""
+
+_CONFIRMED_RUNS_MAX = 32
+"""Most records of confirmations that go with one commit; one is usual."""
 
 _STATES = (State.EMPTY, State.DATA, State.JUNK, State.TRIMMED, State.DAMAGED, State.LOST)
 
@@ -52,6 +63,7 @@ class Store:
         names: dict[Offset, Name],
         logs: dict[int, FileLog],
         indexed: set[int],
+        tentative: dict[Offset, TentativeEntry],
         cache_bytes_max: int,
         names_loaded_max: int,
     ) -> None:
@@ -59,11 +71,14 @@ class Store:
         self.standing = standing
         self.index = index
         self.suspicion = suspicion
-        self.gaps = GapSearch(standing, index, suspicion)
         self.memory = Memory(
             names, cache_bytes_max=cache_bytes_max, names_loaded_max=names_loaded_max
         )
-        self.files = FileBook(journal, index, suspicion, self.memory, logs=logs, indexed=indexed)
+        self.tentative = Tentatives(tentative)
+        self.gaps = GapSearch(standing, index, suspicion, self.tentative)
+        self.files = FileBook(
+            journal, index, suspicion, self.memory, self.tentative, logs=logs, indexed=indexed
+        )
         self.appended = False
         """Something was appended since this was last set to False."""
         self.fresh: list[Range] = []
@@ -82,7 +97,8 @@ class Store:
         if standing.lost and standing.is_lost(offset):
             return State.LOST
         cell = self.index.get(offset)
-        if cell:
+        # Rule "tentative entries are never shown": the offset is as EMPTY as without them.
+        if cell and cell & STATE_MASK != TENTATIVE:
             return _STATES[cell & STATE_MASK]
         # Rule "below closed_until no unit ever answers EMPTY": every offset there is decided on
         # the whole chain, so a record that is not here was here and is gone.
@@ -188,7 +204,51 @@ class Store:
             closed=offset < self.standing.closed_until,
         )
         self.fresh.append(Range(offset, Offset(offset + 1)))
-        self._record_closed()
+        self._record_lazily()
+
+    def put_tentative(
+        self,
+        offset: Offset,
+        epoch: Epoch,
+        name: Name,
+        entry: bytes,
+        waiter: Waiter,
+    ) -> None:
+        """Store an entry that is not known to be durable above; the offset stays EMPTY."""
+        record = data_record(offset, epoch, name.entry_id, entry, name.digest, tentative=True)
+        place = self._append(record)
+        self._note(offset, pack_cell(TENTATIVE, place))
+        self.files.put(place.serial, offset)
+        commit = self.journal.commits_begun
+        closed = offset < self.standing.closed_until
+        self.memory.put(offset, HeldEntry(name, entry), commit, closed=closed)
+        self.tentative.add(offset, TentativeEntry(name, epoch, place.serial, commit, waiter))
+        self._record_lazily()
+
+    def confirm(self, offset: Offset) -> TentativeEntry:
+        """Hold what was tentative: it is durable at every unit above.
+
+        Which of them are held goes into the journal with the next commit, not with one of its
+        own: after a crash before that they are tentative again, which takes nothing back that
+        was said, and the unit above says it again.
+        """
+        entry = self.tentative.confirm(offset)
+        self.index.set(offset, self.index.get(offset) & ~STATE_MASK | State.DATA)
+        if self.suspicion.named:
+            self._settled(dropped=self.suspicion.drop(offset))
+        self.fresh.append(Range(offset, Offset(offset + 1)))
+        return entry
+
+    def record_confirmed(self) -> None:
+        """Append what the journal does not say yet of entries that are tentative no more."""
+        book = self.tentative
+        if not book.unjournalled or not self.has_room(0, reserve=False):
+            return
+        book.flushed_commit = self.journal.commits_begun
+        for run, step in book.take_confirmed(_CONFIRMED_RUNS_MAX):
+            if not self.has_room(0, reserve=False):
+                break
+            self._append(confirmed_record(run, step, self.standing.sealed))
 
     def put_junk(self, run: Range, step: int, epoch: Epoch) -> None:
         """Make every `step`-th offset of `run`, from its start, junk, by one record."""
@@ -199,7 +259,7 @@ class Store:
             self._note(Offset(offset), cell)
         self.files.put_run(place.serial, JunkRun(run.start, run.end, step, cell))
         self.fresh.append(run)
-        self._record_closed()
+        self._record_lazily()
 
     def put_other(self, record: JournalRecord) -> None:
         """Append a record that is about no single offset."""
@@ -211,6 +271,7 @@ class Store:
         for each in lost:
             if self.standing.add_lost(each):
                 self.put_other(lost_record(each, self.standing.sealed))
+                self._forget_tentative(each.start, each.end)
                 self._settled(dropped=self.suspicion.drop_range(each.start, each.end))
                 self.fresh.append(each)
 
@@ -230,6 +291,7 @@ class Store:
             return False
         standing.trim_mark = mark
         self.put_other(trim_record(mark))
+        self._forget_tentative(Offset(0), mark)
         # An index file written before the mark is durable would leave out what is trimmed; after a
         # crash that took the mark, neither would be found.
         self.files.replaced()
@@ -249,7 +311,12 @@ class Store:
             f"{journal_name(place.serial)} is damaged at byte {place.position}: "
             f"the entry at offset {offset} fails its digest"
         )
-        name = self.memory.name(offset)
+        name = None
+        if self.tentative.drop(offset) is not None:
+            # Nameless: with a name a reader would take another unit's copy for a held value.
+            header = None
+        else:
+            name = self.memory.name(offset)
         if name is None and header is not None and header.offset == offset:
             name = Name(EntryId(header.entry_id), Digest(header.body_digest), header.body_bytes)
         self.index.set(offset, cell & ~STATE_MASK | State.DAMAGED)
@@ -306,7 +373,7 @@ class Store:
             return held.setdefault(number, (bytearray(BLOCK_OFFSETS // 8), 0, []))
 
         for offset, cell in self.index.items(start):
-            if cell & STATE_MASK == State.DAMAGED:
+            if cell & STATE_MASK in (State.DAMAGED, TENTATIVE):
                 continue
             lost = self.standing.is_lost(offset)
             name = JUNK_NAME if lost else self.name(offset)
@@ -315,7 +382,8 @@ class Store:
             bitmap, digest, named = block_of(number)
             bitmap[index // 8] |= 1 << index % 8
             held[number] = (bitmap, digest ^ held_digest(offset, name.entry_id), named)
-        for offset in sorted(self.suspicion.named):
+        # A tentative entry may have been held before a restart, so it is neither held nor lacking.
+        for offset in sorted(self.suspicion.named.keys() | self.tentative.entries.keys()):
             if offset >= start:
                 block_of(offset // BLOCK_OFFSETS)[2].append(offset)
         return tuple(
@@ -360,14 +428,22 @@ class Store:
     def _note(self, offset: Offset, cell: int) -> None:
         if self.index.set(offset, cell):
             self.files.replaced()
+            self.tentative.drop(offset)
         if self.suspicion.named:
             dropped = self.suspicion.drop(offset)
             self.suspicion.repaired += dropped
             self._settled(dropped=dropped)
 
-    def _record_closed(self) -> None:
+    def _forget_tentative(self, start: Offset, end: Offset) -> None:
+        for offset in self.tentative.in_range(start, end):
+            self.tentative.drop(offset)
+            self.index.set(offset, 0)
+
+    def _record_lazily(self) -> None:
+        """Let what spares work at the next restart ride along with what is appended anyway."""
+        if self.tentative.flushed_commit != self.journal.commits_begun:
+            self.record_confirmed()
         closed = self.standing.closed_until
-        # Lazy: it rides along with records that are appended anyway.
         if closed - self._closed_recorded >= _CLOSED_EVERY and self.has_room(0, reserve=False):
             self._closed_recorded = closed
             self._append(closed_record(closed))

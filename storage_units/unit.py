@@ -14,6 +14,7 @@ from corfu.journal.files import replace_file
 from corfu.journal.planner import Journal
 from corfu.messages import (
     Copy,
+    Durable,
     Entries,
     Fill,
     Filled,
@@ -47,6 +48,7 @@ from .index_file import encode_index, index_name
 from .loads import Loads
 from .mending import Mending
 from .neighbours import Neighbours
+from .notices import Notices
 from .reads import Reads
 from .rebuild import Rebuilds
 from .repair import Repair
@@ -87,8 +89,9 @@ class StorageUnit:
         self._store = store
         self._loads = loads
         self._copies = Copies(store, settings, session)
-        self._writes = Writes(context)
-        self._fills = Fills(context, self._copies)
+        self._notices = Notices(context, self._copies)
+        self._writes = Writes(context, self._notices)
+        self._fills = Fills(context, self._copies, self._notices)
         self._reads = Reads(context)
         self._neighbours = Neighbours(
             store.standing, settings.ping_interval_s, self._copies.new_request
@@ -104,6 +107,7 @@ class StorageUnit:
         self._mending = Mending(context, self._copies)
         self._scrubbing = Scrubbing(context)
         self._step_at = 0.0
+        self._commits_at_rest = -1
         self.probed_at: float | None = None
         """When a replica last probed this unit: a layout, or the list of spares, has it."""
         self.ignored = 0
@@ -165,11 +169,21 @@ class StorageUnit:
         effects += [*self._mending.tick(now), *self._scrubbing.tick(now)]
         return self._finish(effects, now)
 
+    def durable(self, now: float) -> list[Effect]:
+        """Do what waits for a commit; to be called after each one."""
+        self._store.settle()
+        return self._finish(self._notices.durable(), now)
+
     def maintain(self, now: float) -> list[Effect]:
         """Look after journal files that were finished; to be called some times a second."""
         self._store.settle()
         self._store.files.drain_finished()
         self._store.release_dead()
+        journal = self._store.journal
+        if not journal.dirty and journal.commits_done == self._commits_at_rest:
+            # Nothing is appended that confirmations could go with.
+            self._store.record_confirmed()
+        self._commits_at_rest = journal.commits_done
         return self._finish([], now)
 
     def next_index(self) -> tuple[int, Sequence[DiskOperation]] | None:
@@ -216,9 +230,11 @@ class StorageUnit:
 
     def _end_epoch(self) -> list[Effect]:
         self._copies.sealed()
+        self._notices.sealed()
         return self._reads.sealed(self._store.standing.sealed)
 
     def _installed(self, now: float) -> None:
+        self._notices.installed()
         self._neighbours.installed(now)
         self._mending.installed()
         self._scrubbing.installed(now)
@@ -229,6 +245,8 @@ class StorageUnit:
                 return self._writes.write(message, sender, now)
             case Forward():
                 return self._writes.forward(message, sender, now)
+            case Durable():
+                return self._notices.take(message, sender)
             case Read():
                 return self._reads.read(message, sender, now)
             case Fill():

@@ -15,14 +15,17 @@ from corfu.types import JUNK_ID, OFFSET_MAX, Address, Offset, State
 
 from .context import Context
 from .names import HeldEntry, Name, entry_digest
+from .notices import Notices
 from .standing import Seat
+from .tentative import TentativeEntry, Waiter
 
 
 class Writes:
     """Stores entries that arrive by Write or Forward."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, notices: Notices) -> None:
         self._context = context
+        self._notices = notices
 
     def write(self, message: Write, sender: Address, now: float) -> list[Effect]:
         """Handle a Write: the head decides."""
@@ -59,7 +62,7 @@ class Writes:
                     return context.refuse(message, reason, sender)
                 digest = entry_digest(message.entry)
                 store.put_data(offset, message.epoch, message.entry_id, digest, message.entry)
-                return _pass_on(message, seat, sender)
+                return self._pass_fresh(message, seat, sender)
             case State.DATA:
                 name = store.name(offset)
                 if name is None:
@@ -111,6 +114,14 @@ class Writes:
     ) -> list[Effect]:
         context, offset, client = self._context, message.offset, message.client
         store = context.store
+        tentative = store.tentative.get(offset)
+        if tentative is not None:
+            return self._forward_again(message, tentative, seat)
+        durable_above = message.durable_above or self._notices.was_announced(
+            offset, message.entry_id
+        )
+        if not durable_above and store.state(offset) is not State.DATA:
+            return self._take_tentative(message, seat)
         match store.state(offset):
             case State.EMPTY | State.DAMAGED:
                 # Rule "the forwarded value is the repair": what a unit holds every unit before it
@@ -121,13 +132,16 @@ class Writes:
                     return context.refuse(message, reason, client)
                 digest = entry_digest(message.entry)
                 store.put_data(offset, message.epoch, message.entry_id, digest, message.entry)
-                return _pass_on(message, seat, client)
+                return self._pass_fresh(message, seat, client)
             case State.DATA:
                 name = store.name(offset)
                 if name is None:
                     return self._load_first(message, sender, now)
                 if _same(name, message):
                     return _pass_on(message, seat, client)
+                if not durable_above:
+                    # Rule "a late unflagged forward is ignored": it claims nothing.
+                    return []
                 context.freeze(f"{offset} holds {name.entry_id.hex()}, forwarded was another")
                 return context.refuse(message, Reason.CONFLICT, client)
             case State.JUNK:
@@ -136,6 +150,48 @@ class Writes:
             case State.TRIMMED | State.LOST as state:
                 # Decided since the head sent it: for the client its fate is no longer told.
                 return context.already(message, client, JUNK_ID, state)
+
+    def _take_tentative(self, message: Forward, seat: Seat) -> list[Effect]:
+        """Store an entry that a unit above may still lose; pass it on as such.
+
+        Rule "tentative": it shows nowhere and answers nobody before the notice has come. Where
+        anything but EMPTY stands it is no use: damage is repaired by what is certain, and what
+        is settled stays.
+        """
+        context, offset, client = self._context, message.offset, message.client
+        if context.store.state(offset) is not State.EMPTY:
+            return []
+        reason = self._cannot_store(message.entry, at_head=False)
+        if reason is not None:
+            return context.refuse(message, reason, client)
+        digest = entry_digest(message.entry)
+        name = Name(message.entry_id, digest, len(message.entry))
+        waiter = Waiter(message.request, client, seat)
+        context.store.put_tentative(offset, message.epoch, name, message.entry, waiter)
+        return [] if seat.next is None else [self._notices.forward_at_once(message, seat, client)]
+
+    def _forward_again(
+        self, message: Forward, tentative: TentativeEntry, seat: Seat
+    ) -> list[Effect]:
+        """Take the Forward of what is tentative here: sent again, and perhaps certain by now."""
+        context, offset, client = self._context, message.offset, message.client
+        if not _same(tentative.name, message):
+            # Writes to an offset are of one epoch, in which the head decides once.
+            context.freeze(f"{offset} holds {tentative.name.entry_id.hex()}, forwarded was another")
+            return context.refuse(message, Reason.CONFLICT, client)
+        tentative.waiter = Waiter(message.request, client, seat)
+        if message.durable_above:
+            effects = self._notices.confirm([offset])
+            # Further down the first Forward may be missing: it goes again, once durable here.
+            return effects if seat.next is None else [*effects, *_pass_on(message, seat, client)]
+        return [] if seat.next is None else [self._notices.forward_at_once(message, seat, client)]
+
+    def _pass_fresh(self, message: Write | Forward, seat: Seat, client: Address) -> list[Effect]:
+        """Pass on what was stored just now and is durable above, at once if that is wanted."""
+        if seat.next is None or not self._context.settings.parallel_persist:
+            return _pass_on(message, seat, client)
+        self._notices.owe(message, seat)
+        return [self._notices.forward_at_once(message, seat, client)]
 
     def _cannot_store(self, entry: bytes, *, at_head: bool) -> Reason | None:
         """Return why a new entry cannot be stored, None if it can."""
@@ -185,7 +241,7 @@ def _pass_on(message: Write | Forward, seat: Seat, client: Address) -> list[Effe
 
     Rule "a request ends in the epoch that admitted it": both carry the message's epoch and
     follow the seat of that epoch's layout. Ordered: they leave when the record is durable here,
-    so what a unit holds, every unit before it holds durably.
+    so what a unit holds, every unit before it holds durably, and the Forward may say so.
     """
     request, epoch, offset, entry_id = (
         message.request,

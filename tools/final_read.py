@@ -111,7 +111,7 @@ async def _inspect(driver: Driver, address: Address, final: FinalLog) -> dict[in
     while at < final.tail:
         end = Offset(min(at + INSPECTED_OFFSETS, final.tail))
         reply = await _inspect_part(driver, address, Offset(at), end)
-        held |= {each.offset: each for each in reply.offsets}
+        held |= {each.offset: each for each in reply.offsets if not each.tentative}
         at = reply.end
     return held
 

@@ -206,6 +206,6 @@ class HoleSearch:
                 return None
             trimmed = range(at, min(reply.end, max(at, reply.trim_mark)))
             known |= {Offset(offset): State.TRIMMED for offset in trimmed}
-            known |= {each.offset: each.state for each in reply.offsets}
+            known |= {each.offset: each.state for each in reply.offsets if not each.tentative}
             at = reply.end
         return known

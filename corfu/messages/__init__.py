@@ -11,6 +11,7 @@ from __future__ import annotations
 from corfu.messages.data import (
     AlreadyWritten,
     Copy,
+    Durable,
     Entries,
     Entry,
     Fill,
@@ -116,6 +117,7 @@ DataMessage = (
     | Entries
     | WrongEpoch
     | Refused
+    | Durable
 )
 UnitMessage = (
     Seal
@@ -195,6 +197,7 @@ KINDS: dict[int, type[Message]] = {
     11: Entries,
     12: WrongEpoch,
     13: Refused,
+    14: Durable,
     32: Seal,
     33: Sealed,
     34: Install,
@@ -281,6 +284,7 @@ __all__ = [
     "ChosenValue",
     "Copy",
     "DataMessage",
+    "Durable",
     "Entries",
     "Entry",
     "Expelled",

@@ -33,7 +33,9 @@ class Write:
 class Forward:
     """Unit to the next unit of the chain: the entry that the head chose for `offset`.
 
-    The tail unit answers `client` with `Written`.
+    `durable_above`: every unit above the receiver holds it durably. Without, it is tentative
+    there until a `Durable`, or the same Forward with the flag, says so. The tail unit answers
+    `client` with `Written`.
     """
 
     request: RequestId
@@ -42,6 +44,21 @@ class Forward:
     entry_id: EntryId
     client: Address
     entry: bytes
+    durable_above: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """Unit to the next unit: it and every unit above it hold these entries durably.
+
+    `entries` are (offset, entry id), at most `NOTICE_ENTRIES_MAX`; `offset` is the first one's.
+    Nobody repeats it: the Forward of a retransmitted Write carries what a lost one said.
+    """
+
+    request: RequestId
+    epoch: Epoch
+    offset: Offset
+    entries: tuple[tuple[Offset, EntryId], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,13 +194,18 @@ class Inspect:
 
 @dataclass(frozen=True, slots=True)
 class InspectedOffset:
-    """State, id, digest and entry length of one offset at one unit."""
+    """State, id, digest and entry length of one offset at one unit.
+
+    `tentative`: a whole copy of the one entry ever written there, which the unit counts as EMPTY
+    since it does not know it to be durable above. Its state is DATA.
+    """
 
     offset: Offset
     state: State
     entry_id: EntryId
     digest: Digest
     length: int
+    tentative: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class Committer:
         release: Callable[[Send], None],
         flush: Callable[[], None],
         guarded: Callable[[Callable[[], None]], None],
+        durable: Callable[[], None] | None = None,
     ) -> None:
         """Make a committer.
 
@@ -86,6 +87,7 @@ class Committer:
             release: Takes each held send when what it waits for is durable, in order.
             flush: Called when something was released; it calls `work` again.
             guarded: Runs a callback, unless all has stopped, and reports what it raises.
+            durable: Called after each commit, when what waited for it was released.
         """
         self._journal = journal
         self._worker = worker
@@ -93,6 +95,7 @@ class Committer:
         self._release = release
         self._flush = flush
         self._guarded = guarded
+        self._durable = durable
         # Cuts are numbered. A held send waits for the cut of its number.
         self._cuts = 0
         self._cuts_durable = 0
@@ -162,6 +165,8 @@ class Committer:
         self._cuts_durable = cut
         while self._held and self._held[0][0] <= cut:
             self._release(self._held.popleft()[1])
+        if self._durable is not None:
+            self._durable()
         # At once, not at the end of the turn: the disk is idle and the replies are late.
         self._flush()
 

@@ -52,6 +52,15 @@ class FetchingCore(Core, Protocol):
         ...
 
 
+@runtime_checkable
+class CommittedCore(Core, Protocol):
+    """A core that has something to do when its journal has committed."""
+
+    def durable(self, now: float) -> list[Effect]:
+        """Do what waited for a commit."""
+        ...
+
+
 class _Parts:
     """The replies of one `ask_parts`: how many came, and whether the last one did."""
 
@@ -100,6 +109,7 @@ class Driver:
         self.link = link
         self._core = core
         self._fetching = core if isinstance(core, FetchingCore) else None
+        self._committed = core if isinstance(core, CommittedCore) else None
         journal = None if core is None else core.journal
         self._committer = None
         if journal is not None:
@@ -109,6 +119,7 @@ class Driver:
                 worker,
                 loop,
                 release=self._transmit,
+                durable=None if self._committed is None else self._durable,
                 flush=self._flush,
                 guarded=self._guarded,
             )
@@ -255,6 +266,10 @@ class Driver:
                 case _:
                     assert_never(effect)
         self._wake()
+
+    def _durable(self) -> None:
+        assert self._committed is not None
+        self.run(self._committed.durable(self._loop.time()))
 
     def _transmit(self, send: Send) -> None:
         self.link.send(send.to, send.message, self._loop.time())

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from corfu import codec
 from corfu.client.log import LogClient
@@ -57,7 +57,8 @@ class RecordedWorld(World):
         self.notes: dict[Address, UnitNotes | ReplicaNotes] = {}
         self.machines: list[Host] = []
         """All of them, also the one of a replica that was replaced."""
-        super().__init__(seed, OPTIONS)
+        # Every other cluster persists in parallel.
+        super().__init__(seed, replace(OPTIONS, parallel_persist=bool(seed % 2)))
         self.network = _Network(self)
         for notes in self.notes.values():
             notes.promise()

@@ -51,6 +51,10 @@ class UnitSubject(Subject):
         unreadable: list[str] = []
         for number in range(standing.trim_mark, self._end):
             offset = Offset(number)
+            if offset in store.tentative:
+                # It counts as EMPTY until the unit above says again that it is durable there.
+                values[number] = _entry(disk, store, offset)
+                continue
             match store.state(offset):
                 case State.DATA:
                     try:

@@ -10,6 +10,7 @@ from corfu.messages import (
     Accepted,
     AlreadyWritten,
     Chosen,
+    Durable,
     Entries,
     Fill,
     Filled,
@@ -145,8 +146,10 @@ class UnitNotes(_Notes):
                 self.promise([(message.offset, self._data(message.entry_id))])
             case AlreadyWritten(state=State.JUNK):
                 self.promise([(message.offset, JUNK)])
-            case Forward():
+            case Forward(durable_above=True):
                 self.promise([(message.offset, self._data(message.entry_id))])
+            case Durable():
+                self.promise((offset, self._data(id_)) for offset, id_ in message.entries)
             case FillList() | Filled():
                 self.promise(self._list(message.junk, message.held))
             case Entries():

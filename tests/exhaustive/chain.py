@@ -1,16 +1,16 @@
-"""The chain models: two units, a writer, a filler, a reader, a seal, and what must hold."""
+"""The chain models: some units, a writer, a filler, a reader, a seal, and what must hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, cast
 
-from corfu.messages import Entries, Installed, Sealed
+from corfu.messages import Entries, Forward, Installed, Sealed
 from corfu.types import Epoch, Offset, State
 from tests.unit.storage_units.unit_bench import layout
 
 from .chain_clients import ClientNode, LeaderNode, filler, reader, writer
-from .chain_unit import Facts, UnitNode
+from .chain_unit import PARALLEL, SETTINGS, Facts, UnitNode
 from .chain_words import (
     CLIENTS,
     OFFSETS,
@@ -43,12 +43,14 @@ class Seen(NamedTuple):
 
 
 class Chain:
-    """Two units and their clients."""
+    """Units and their clients."""
 
     def __init__(
         self,
         name: str,
         *,
+        first: tuple[int, ...] = (1, 2),
+        parallel: bool = False,
         second: tuple[int, ...] = (),
         clients: tuple[str, ...] = CLIENTS,
         tokens: int = 1,
@@ -61,6 +63,8 @@ class Chain:
 
         Args:
             name: Its name.
+            first: The chain of the first epoch.
+            parallel: Units forward before their own fsync.
             second: The chain of a second epoch, which may begin at any moment; () for none.
             clients: Who takes part.
             tokens: How many offsets the writer may try.
@@ -70,9 +74,9 @@ class Chain:
             patience: How often a client gives up waiting and goes on; in all.
         """
         self.name = name
-        first = layout(1, (1, 2))
+        chain, opened = first, layout(1, first)
         new = layout(2, second, first_offset=_SECOND_T) if second else None
-        self._chains = {Epoch(1): (1, 2), Epoch(2): second}
+        self._chains = {Epoch(1): chain, Epoch(2): second}
         work = {
             "writer": writer(OFFSETS[:tokens]),
             "filler": filler(OFFSETS[0]),
@@ -80,12 +84,13 @@ class Chain:
         }
 
         def unit(number: int) -> Callable[[], Node]:
-            return lambda: UnitNode(number, first)
+            settings = PARALLEL if parallel else SETTINGS
+            return lambda: UnitNode(number, opened, settings)
 
         def client(who: str) -> Callable[[], Node]:
-            return lambda: ClientNode(who, first, work[who])
+            return lambda: ClientNode(who, opened, work[who])
 
-        self.nodes: dict[str, Callable[[], Node]] = {"u1": unit(1), "u2": unit(2)}
+        self.nodes: dict[str, Callable[[], Node]] = {f"u{n}": unit(n) for n in chain}
         self.nodes.update({who: client(who) for who in clients})
         if new is not None:
             made = new
@@ -137,7 +142,7 @@ class Chain:
 
     def wrong(self, facts: tuple[Hashable, ...], ghost: Hashable) -> str:
         seen = cast("Seen", ghost)
-        units = {1: cast("Facts", facts[0]), 2: cast("Facts", facts[1])}
+        units = {n: cast("Facts", facts[n - 1]) for n in self._chains[Epoch(1)]}
         chain = self._chains[seen.active]
         for offset in OFFSETS:
             for at, number in enumerate(chain):
@@ -145,10 +150,10 @@ class Chain:
                 above = chain[at - 1] if at else None
                 # What a unit holds, every unit before it holds durably.
                 if held is not None and above is not None:
-                    before = units[above].durable.value(offset)
+                    before = units[above].durable.kept(offset)
                     if before != held:
                         return f"u{number} holds {held} at {offset}, u{above} durably {before}"
-                durable = units[number].durable.value(offset)
+                durable = units[number].durable.kept(offset)
                 told = seen.told[offset]
                 if told is not None and durable != told:
                     return f"{told} was told of {offset}, u{number} durably holds {durable}"
@@ -159,9 +164,11 @@ class Chain:
         if not isinstance(facts, Facts):
             return ""
         durable, message = facts.durable, envelope.message
-        for offset, value in values_of(message):
-            if value.state in _DECIDED and durable.value(offset) != value:
-                return f"{envelope}: its sender durably holds {durable.value(offset)}"
+        # A Forward without the flag claims nothing.
+        claims = not isinstance(message, Forward) or message.durable_above
+        for offset, value in values_of(message) if claims else ():
+            if value.state in _DECIDED and durable.kept(offset) != value:
+                return f"{envelope}: its sender durably holds {durable.kept(offset)}"
         if isinstance(message, Sealed):
             if durable.sealed < message.epoch:
                 return f"{envelope}: the seal is not durable"
@@ -172,8 +179,9 @@ class Chain:
                 if block.bitmap[bit // 8] >> bit % 8 & 1
             }
             held = {offset for offset, _ in durable.values}
+            kept = held | {offset for offset, _ in durable.tentative}
             # In the epoch that follows a head stores values that no Seal can have listed.
-            if not listed <= held or (durable.installed < message.epoch and listed != held):
+            if not listed <= kept or (durable.installed < message.epoch and not held <= listed):
                 return f"{envelope}: it lists {sorted(listed)}, durable is {sorted(held)}"
         if isinstance(message, Installed) and durable.installed < message.epoch:
             return f"{envelope}: the layout is not durable"
@@ -188,7 +196,7 @@ class Chain:
         chain = self._chains[cast("Seen", ghost).active]
         units = [cast("Facts", facts[number - 1]) for number in chain]
         for offset in OFFSETS:
-            values = {unit.durable.value(offset) for unit in units}
+            values = {unit.durable.kept(offset) for unit in units}
             if len(values) > 1:
                 return f"at rest {offset} is {', '.join(map(str, values))} on the units"
         return ""
@@ -221,5 +229,45 @@ def models() -> dict[str, Chain]:
         Chain("chain-head-dropped", second=(2,), clients=two, patience=1),
         Chain("chain-tail-dropped", second=(1,), clients=two, patience=1),
         Chain("chain-tail-dropped-reader", second=(1,), duplicates=1, patience=1),
+        Chain("parallel-clients", parallel=True, losses=1, duplicates=1, patience=1),
+        Chain("parallel-crash", parallel=True, second=(1, 2), clients=two, crashes=2, patience=1),
+        Chain("parallel-lost", parallel=True, second=(1, 2), clients=two, crashes=1, patience=0),
+        Chain(
+            "parallel-late",
+            parallel=True,
+            second=(1, 2),
+            clients=two,
+            crashes=1,
+            duplicates=1,
+            patience=1,
+        ),
+        Chain(
+            "parallel-head-dropped",
+            parallel=True,
+            second=(2,),
+            clients=two,
+            crashes=1,
+            duplicates=1,
+            patience=1,
+        ),
+        Chain("parallel-three", first=(1, 2, 3), parallel=True, clients=two, losses=1, patience=1),
+        Chain(
+            "parallel-three-crash",
+            first=(1, 2, 3),
+            parallel=True,
+            second=(1, 2, 3),
+            clients=two,
+            crashes=1,
+            patience=0,
+        ),
+        Chain(
+            "parallel-three-dropped",
+            first=(1, 2, 3),
+            parallel=True,
+            second=(2, 3),
+            clients=two,
+            crashes=1,
+            patience=0,
+        ),
     )
     return {model.name: model for model in found}

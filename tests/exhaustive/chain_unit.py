@@ -27,6 +27,7 @@ from corfu.storage_units.identity import UnitIdentity, read_identity
 from corfu.storage_units.index import STATE_MASK, OffsetIndex
 from corfu.storage_units.mending import Mending
 from corfu.storage_units.neighbours import Neighbours
+from corfu.storage_units.notices import Notices
 from corfu.storage_units.process import format_unit
 from corfu.storage_units.rebuild import Rebuilds
 from corfu.storage_units.recovery import recover_store
@@ -50,23 +51,29 @@ from .disk import DiskSide
 from .machine import Envelope, Event, Outcome, Own
 from .model import DISK_DONE
 
-SETTINGS = UnitSettings(journal_file_bytes=16 << 10)
-UNITS = (1, 2)
+SETTINGS = UnitSettings(journal_file_bytes=16 << 10, parallel_persist=False)
+PARALLEL = UnitSettings(journal_file_bytes=16 << 10, parallel_persist=True)
+UNITS = (1, 2, 3)
 
 CRASH = "crashes and restarts, the batch under way lost"
 CRASH_KEPT = "crashes and restarts, the batch under way on disk"
 
 
 class View(NamedTuple):
-    """What a unit holds, and stands for."""
+    """What a unit holds, what it has beside that, and what it stands for."""
 
     values: tuple[tuple[Offset, Value], ...]
+    tentative: tuple[tuple[Offset, Value], ...]
     sealed: Epoch
     installed: Epoch
     frozen: bool
 
     def value(self, offset: Offset) -> Value | None:
         return dict(self.values).get(offset)
+
+    def kept(self, offset: Offset) -> Value | None:
+        """Return what is held, or tentative: both stand in the journal."""
+        return self.value(offset) or dict(self.tentative).get(offset)
 
 
 class Facts(NamedTuple):
@@ -101,8 +108,9 @@ _IDENTITIES: dict[int, UnitIdentity] = {
 class UnitNode:
     """A unit that serves the first epoch when the search begins."""
 
-    def __init__(self, number: int, first: Layout) -> None:
+    def __init__(self, number: int, first: Layout, settings: UnitSettings = SETTINGS) -> None:
         self.number = number
+        self._settings = settings
         self.name = f"u{number}"
         self._disk = _IMAGES[number].copy()
         self._life = 0
@@ -118,12 +126,17 @@ class UnitNode:
 
     def _start(self) -> None:
         self._life += 1
-        store = recover_store(self._disk, _IDENTITIES[self.number], SETTINGS)
+        store = recover_store(self._disk, _IDENTITIES[self.number], self._settings)
         allocate_spares(self._disk, store.journal)
         session = Incarnation(b"unit-%03d-life-%03d" % (self.number, self._life))
-        self._unit = StorageUnit(store, SETTINGS, session=session, log=self._alarms.append)
-        self._unit.free_bytes = 1 << 30
-        self._side = DiskSide(self._disk, store.journal, self._cut)
+        unit = StorageUnit(store, self._settings, session=session, log=self._alarms.append)
+        unit.free_bytes = 1 << 30
+        self._unit = unit
+        self._side = DiskSide(self._disk, store.journal, self._cut, lambda: unit.durable(0.0))
+        # What a recovery leaves to be freed is no part of the state: it is done at once.
+        self._side.run(())
+        while self._side.busy:
+            self._side.finish()
 
     def _cut(self) -> None:
         self._batch = self._view()
@@ -139,8 +152,13 @@ class UnitNode:
             name = store.name(offset)
             assert name is not None
             held.append((offset, Value(state, name.entry_id)))
+        tentative = tuple(
+            (offset, Value(State.DATA, store.tentative.entries[offset].name.entry_id))
+            for offset in OFFSETS
+            if offset in store.tentative
+        )
         installed = Epoch(0) if standing.layout is None else standing.layout.epoch
-        return View(tuple(held), standing.sealed, installed, standing.frozen)
+        return View(tuple(held), tentative, standing.sealed, installed, standing.frozen)
 
     # Node.
 
@@ -168,8 +186,12 @@ class UnitNode:
             self._durable = self._batch
         self._start()
         self._batch = self._view()
-        if self._batch != self._durable:
+        if _remembered(self._batch) != _remembered(self._durable):
             return f"{self.name}: a restart finds {self._batch}, durable was {self._durable}"
+        for offset, value in self._batch.values:
+            if self._durable.value(offset) is None:
+                return f"{self.name}: a restart holds {value} at {offset}, which was tentative"
+        self._durable = self._batch
         return ""
 
     def _broken(self, before: View, message: Message | None) -> str:
@@ -182,8 +204,12 @@ class UnitNode:
             was, now = before.value(offset), after.value(offset)
             if was is not None and now != was and (now is None or now.state is not State.TRIMMED):
                 return f"{self.name}: offset {offset} changed from {was} to {now}"
+            if before.kept(offset) is not None and after.kept(offset) is None:
+                return f"{self.name}: what was kept at {offset} is gone"
             if was is None and now is not None:
-                epoch = getattr(message, "epoch", None)
+                # A layout lets a head hold what was tentative.
+                of = message.layout if isinstance(message, Install) else message
+                epoch = getattr(of, "epoch", None)
                 if epoch != before.sealed:
                     return f"{self.name}: stored {now} for epoch {epoch}, sealed at {before.sealed}"
         return ""
@@ -229,6 +255,12 @@ class UnitNode:
         return not self._side.busy
 
 
+def _remembered(view: View) -> tuple[object, ...]:
+    """What a restart must bring back: not, of what is tentative, that it was held already."""
+    kept = [view.kept(offset) for offset in OFFSETS]
+    return (kept, view.sealed, view.installed, view.frozen)
+
+
 def seal_message(number: int, new: Layout) -> Seal:
     own = unit_value(number)
     return Seal(
@@ -267,16 +299,29 @@ def _store(store: Store) -> tuple[object, ...]:
         memory._cache,
         pending,
         max(store._other_commit - done, -1),
+        {
+            offset: (entry.name, entry.epoch, max(entry.commit - done, -1), entry.waiter)
+            for offset, entry in store.tentative.entries.items()
+        },
+        sorted(store.tentative._confirmed),
+        store.tentative.flushed_commit == journal.commits_begun,
         store.suspicion,
         store.standing,
         store.fresh,
     )
 
 
+def _notices(notices: Notices) -> tuple[object, ...]:
+    done = notices._context.store.journal.commits_done
+    owed = {commit - done: what for commit, what in notices._owed.items()}
+    return (owed, notices._announced)
+
+
 # Left out: what only timers use, and the parts that only operators and rebuilds do.
 _CANONICAL = Canonical(
     handlers={
         Store: _store,
+        Notices: _notices,
         Layout: lambda layout: (layout.epoch, layout.digest()),
         **{
             kind: (lambda part: None)
@@ -286,5 +331,8 @@ _CANONICAL = Canonical(
             )
         },
     },
-    left_out={Context: frozenset({"log"}), StorageUnit: frozenset({"_step_at", "probed_at"})},
+    left_out={
+        Context: frozenset({"log"}),
+        StorageUnit: frozenset({"_commits_at_rest", "_step_at", "probed_at"}),
+    },
 )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from corfu.messages import (
     AlreadyWritten,
+    Durable,
     Entries,
     Filled,
     FillList,
@@ -25,6 +26,7 @@ CLIENTS = ("writer", "filler", "reader")
 ADDRESSES = {
     "u1": unit_value(1).address,
     "u2": unit_value(2).address,
+    "u3": unit_value(3).address,
     "leader": LEADER,
     **{name: Address(f"10.0.9.{at}", 5000) for at, name in enumerate(CLIENTS, 1)},
 }
@@ -105,6 +107,8 @@ def values_of(message: Hashable) -> list[tuple[Offset, Value]]:
     match message:
         case Written(offset=offset, entry_id=entry_id) | Forward(offset=offset, entry_id=entry_id):
             return [(offset, Value(State.DATA, entry_id))]
+        case Durable(entries=entries):
+            return [(offset, Value(State.DATA, entry_id)) for offset, entry_id in entries]
         case AlreadyWritten(offset=offset, entry_id=entry_id, state=state):
             return [(offset, Value(state, entry_id))]
         case Filled(junk=junk, held=held) | FillList(junk=junk, held=held):

@@ -56,8 +56,21 @@ class _Worker:
 class DiskSide:
     """Sends wait for what was appended before them; a batch is durable when `finish` is called."""
 
-    def __init__(self, disk: FakeDisk, journal: Journal, on_cut: Callable[[], None]) -> None:
-        """Take a node's disk and journal; `on_cut` is called when a batch begins."""
+    def __init__(
+        self,
+        disk: FakeDisk,
+        journal: Journal,
+        on_cut: Callable[[], None],
+        on_durable: Callable[[], Sequence[Effect]] = tuple,
+    ) -> None:
+        """Take a node's disk and journal.
+
+        Args:
+            disk: Where batches go.
+            journal: Where they come from.
+            on_cut: Called when a batch begins.
+            on_durable: Called when one is durable; returns what the core does then.
+        """
         self._worker = _Worker(disk)
         self._journal = journal
         self._on_cut = on_cut
@@ -69,6 +82,7 @@ class DiskSide:
             release=self._left.append,
             flush=self._work,
             guarded=lambda step: step(),
+            durable=lambda: self._carry_out(on_durable()),
         )
 
     @property
@@ -84,14 +98,17 @@ class DiskSide:
 
     def run(self, effects: Sequence[Effect]) -> list[Send]:
         """Carry out effects; returns what leaves now, in order."""
+        self._carry_out(effects)
+        self._work()
+        return self._take()
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
                 if effect.ordered:
                     self._committer.send_when_durable(effect)
                 else:
                     self._left.append(effect)
-        self._work()
-        return self._take()
 
     def finish(self) -> list[Send]:
         """The batch is durable; returns what leaves for it."""

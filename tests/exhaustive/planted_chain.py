@@ -31,6 +31,7 @@ from corfu.storage_units.context import Context
 from corfu.storage_units.control import Control
 from corfu.storage_units.fill_plan import HeadPlan, work_of_list
 from corfu.storage_units.fills import Fills
+from corfu.storage_units.notices import Notices, _said
 from corfu.storage_units.reads import Reads
 from corfu.storage_units.records import RecordKind
 from corfu.storage_units.standing import Seat
@@ -226,6 +227,62 @@ def _silence_settles() -> tuple[Patch, ...]:
     return (Patch(settle_module.Writer, "_settle", nothing),)
 
 
+def _tentative_read() -> tuple[Patch, ...]:
+    """A read shows an entry that is not known to be durable above."""
+    choose = Reads._choose
+
+    def careless(self: Reads, offsets: Any, *arguments: Any, **options: Any) -> Any:
+        book = self._context.store.tentative
+        options["tentative"] = frozenset(Offset(at) for at in offsets if Offset(at) in book)
+        return choose(self, offsets, *arguments, **options)
+
+    return (Patch(Reads, "_choose", careless),)
+
+
+def _written_before_own_fsync() -> tuple[Patch, ...]:
+    """A unit passes a notice on, or answers, before its own fsync."""
+
+    def hasty(self: Notices, confirmed: Any) -> list[Effect]:
+        said = [_said(at, entry, entry.waiter) for at, entry in confirmed if entry.waiter]
+        sends: list[Effect] = [each for each in said if isinstance(each, Send)]
+        return sends + self._notices([each for each in said if not isinstance(each, Send)])
+
+    return (Patch(Notices, "_pass_on", hasty),)
+
+
+def _flag_of_the_sender_alone() -> tuple[Patch, ...]:
+    """A unit says that an entry is durable above when it is durable at itself."""
+    take = Writes._take_tentative
+
+    def careless(self: Writes, message: Forward, seat: Seat) -> list[Effect]:
+        if seat.next is not None:
+            self._notices.owe(message, seat)
+        return take(self, message, seat)
+
+    return (Patch(Writes, "_take_tentative", careless),)
+
+
+def _tentative_forgotten() -> tuple[Patch, ...]:
+    """A restart takes what was tentative for held."""
+    take_data = recovery_module._Replay._take_data
+
+    def careless(self: Any, offset: Offset, place: Any, header: Any) -> None:
+        take_data(self, offset, place, header._replace(flags=0))
+
+    return (Patch(recovery_module._Replay, "_take_data", careless),)
+
+
+def _tentative_kept_by_all() -> tuple[Patch, ...]:
+    """In a new epoch every unit, not the head alone, holds what was tentative."""
+
+    def careless(self: Notices) -> None:
+        store = self._context.store
+        for offset in sorted(store.tentative.entries):
+            store.confirm(offset)
+
+    return (Patch(Notices, "installed", careless),)
+
+
 def _unordered(effects: list[Effect]) -> list[Effect]:
     return [
         replace(effect, ordered=False) if isinstance(effect, Send) else effect for effect in effects
@@ -250,4 +307,10 @@ CHAIN_BUGS: Bugs = {
     "second-value-stored": ("chain-clients", _second_value_stored),
     "refusal-settles": ("chain-tail-dropped", _refusal_settles),
     "silence-settles": ("chain-retry", _silence_settles),
+    "tentative-read": ("parallel-clients", _tentative_read),
+    "written-before-own-fsync": ("parallel-clients", _written_before_own_fsync),
+    "flag-of-the-sender-alone": ("parallel-three", _flag_of_the_sender_alone),
+    "parallel-sealed-before-durable": ("parallel-crash", _sealed_before_durable),
+    "tentative-forgotten": ("parallel-crash", _tentative_forgotten),
+    "tentative-kept-by-all": ("parallel-lost", _tentative_kept_by_all),
 }

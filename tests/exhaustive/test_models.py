@@ -17,6 +17,7 @@ EXHAUSTED = {
     "chain-seal": 30_000,
     "chain-head-dropped": 10_000,
     "chain-tail-dropped": 10_000,
+    "parallel-three": 20_000,
 }
 """Explored to their end. There are at least so many states: fewer, and the model has lost moves."""
 
@@ -29,6 +30,13 @@ BOUNDED = {
     "paxos-cold": 60_000,
     "chain-seal-reader": 100_000,
     "chain-tail-dropped-reader": 60_000,
+    "parallel-clients": 60_000,
+    "parallel-lost": 60_000,
+    "parallel-crash": 60_000,
+    "parallel-late": 40_000,
+    "parallel-head-dropped": 40_000,
+    "parallel-three-crash": 60_000,
+    "parallel-three-dropped": 60_000,
 }
 """Explored up to so many states."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import NamedTuple, get_args
 
 from corfu.config import WINDOW_OFFSETS_MAX
@@ -31,6 +32,7 @@ from tests.unit.storage_units.unit_bench import (
     CLIENT,
     CLUSTER,
     LEADER,
+    SETTINGS,
     Bench,
     entry_id,
     request,
@@ -73,6 +75,8 @@ class UnitTarget:
     def __init__(self, seed: int) -> None:
         self.stages = Stages()
         self.corpus = build(UNIT_NAMES, seed, often=get_args(DataMessage) + get_args(UnitMessage))
+        # With every other seed the unit persists in parallel.
+        self._settings = replace(SETTINGS, parallel_persist=seed % 2 == 0)
         self._draw = random.Random(seed).random
         self._now = 0.0
         self._left = 0
@@ -84,7 +88,7 @@ class UnitTarget:
         self._left, self._idle = _RENEWED_EVERY, 0
         session = Incarnation(b"unit-session----")
         self.link = Link(cluster=CLUSTER, session=session, settings=LINK, rng=random.Random(1))
-        bench = self.bench = Bench.fresh(1)
+        bench = self.bench = Bench.fresh(1, self._settings)
         bench.now = self._now
         bench.epoch(OLD_LAYOUT)
         for offset in range(40):

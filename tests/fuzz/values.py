@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from corfu.layout import Layout, Replica, Unit
 from corfu.messages import Message
-from corfu.messages.data import AlreadyWritten, Entry, HeldOffset
+from corfu.messages.data import AlreadyWritten, Durable, Entry, HeldOffset
 from corfu.messages.units import Block, Inspect
 from corfu.types import (
     OFFSET_MAX,
@@ -116,6 +116,13 @@ class Maker:
             start = self._rng.randrange(64)
             request = self._value(RequestId, "request")
             return Inspect(request, Offset(start), Offset(start + self._rng.randrange(1024)))
+        if kind is Durable:
+            entries = tuple(
+                (self._value(Offset, "offset"), self._value(EntryId, "entry_id"))
+                for _ in range(self._rng.randint(1, 3))
+            )
+            request, epoch = self._value(RequestId, "request"), self._value(Epoch, "epoch")
+            return Durable(request, epoch, entries[0][0], entries)
         return self._value(kind, "")
 
     def value(self, kind: Any) -> Any:

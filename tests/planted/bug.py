@@ -33,6 +33,7 @@ _BASE = Options(
     read_gap_s=0.03,
     append_timeout_s=2.0,
     record_bytes_max=100,
+    parallel_persist=False,
     large_share=0.0,
     large_bytes_max=10_000,
     ordered_share=0.3,

@@ -96,7 +96,7 @@ BUGS = (
                     "            entry.calls += calls\n"
                     "            for call in calls:\n"
                     "                call.entry = entry\n"
-                    "            entry._form(new_entry_id(), wall_us())\n\n"
+                    "            entry._form(new_entry_id(), wall_us(), cluster.codec.encode)\n\n"
                     "    self._writer.late = late",
                 ),
             ),

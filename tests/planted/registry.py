@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from . import chains, clients, epochs, paxos, storage, trims
+from . import chains, clients, epochs, parallel, paxos, storage, trims
 from .bug import Bug
 from .harmless import HARMLESS
 from .unfound import UNFOUND
 
-BUGS: dict[str, Bug] = {
-    bug.name: bug for part in (paxos, epochs, chains, trims, storage, clients) for bug in part.BUGS
-}
+_PARTS = (paxos, epochs, chains, parallel, trims, storage, clients)
+
+BUGS: dict[str, Bug] = {bug.name: bug for part in _PARTS for bug in part.BUGS}
 """Those that the suite has to find."""
 
 EVERY = BUGS | {bug.name: bug for bug in (*HARMLESS, *UNFOUND)}

@@ -92,6 +92,9 @@ class Options:
     sequencer: SequencerSettings = field(default_factory=SequencerSettings)
     """What `unit_journal_bytes` and the like below set is set over these."""
 
+    parallel_persist: bool = UnitSettings().parallel_persist
+    """Whether units forward before their own fsync."""
+
     minority_stops: bool = False
     """Whether a minority stops once all is healed, and clients have to go on (liveness)."""
 
@@ -161,9 +164,16 @@ LIVENESS_SHARE = 0.1
 """Share of the seeds in which clients have to go on with a minority stopped."""
 
 
+PARALLEL_SHARE = 0.7
+"""Share of the seeds in which units forward before their own fsync."""
+
+
 def draw(seed: int) -> Options:
     """Return the options of a seed: its knobs are as random as its faults."""
-    return _with_restores(seed, _with_knobs(seed, _with_length(seed, draw_first(seed))))
+    options = _with_restores(seed, _with_knobs(seed, _with_length(seed, draw_first(seed))))
+    # Drawn apart: all else of a seed is as it was when chains could only persist in a row.
+    rng = random.Random(f"parallel-{seed}")  # noqa: S311
+    return replace(options, parallel_persist=rng.random() < PARALLEL_SHARE)
 
 
 def draw_first(seed: int) -> Options:

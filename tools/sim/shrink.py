@@ -150,6 +150,7 @@ def _simpler(options: Options) -> Iterator[Callable[[Options], Options]]:
         "client": (ClientSettings(),),
         "unit": (UnitSettings(),),
         "sequencer": (SequencerSettings(),),
+        "parallel_persist": (False,),
         "seconds": (options.seconds / 2, options.seconds * 0.8),
     }
     for name, values in plain.items():

@@ -303,6 +303,7 @@ class World:
             journal_file_bytes=self.options.unit_journal_bytes,
             cache_bytes_max=self.options.unit_cache_bytes,
             scrub_rest_s=self.options.scrub_rest_s,
+            parallel_persist=self.options.parallel_persist,
             link=self.link_settings(),
             sequencers=self.sequencers,
         )

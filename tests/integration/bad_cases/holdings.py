@@ -30,7 +30,7 @@ async def held(
                 request = Inspect(asker.new_request(), Offset(start), stop)
                 reply = await asker.ask(address, request, INSPECT_S)
                 if isinstance(reply, Inspected):
-                    return {each.offset: each for each in reply.offsets}
+                    return {each.offset: each for each in reply.offsets if not each.tentative}
 
 
 async def top(cluster: LocalCluster, unit: int, start: int) -> int:

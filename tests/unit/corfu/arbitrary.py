@@ -8,8 +8,9 @@ from typing import Any, get_type_hints
 
 from hypothesis import strategies as st
 
+from corfu.config import NOTICE_ENTRIES_MAX
 from corfu.messages import KINDS, Message
-from corfu.messages.data import AlreadyWritten, Entry, HeldOffset
+from corfu.messages.data import AlreadyWritten, Durable, Entry, HeldOffset
 from corfu.messages.units import Block, Inspect
 from corfu.types import (
     OFFSET_MAX,
@@ -67,6 +68,14 @@ def messages_of(kind: type[Message]) -> st.SearchStrategy[Any]:
             st.integers(0, 1024),
         )
     hints = get_type_hints(kind)
+    if kind is Durable:
+        noted = st.tuples(OFFSETS, st.from_type(EntryId))
+        return st.builds(
+            lambda request, epoch, entries: Durable(request, epoch, entries[0][0], tuple(entries)),
+            st.from_type(hints["request"]),
+            st.from_type(hints["epoch"]),
+            st.lists(noted, min_size=1, max_size=NOTICE_ENTRIES_MAX),
+        )
     return st.builds(kind, **{f.name: st.from_type(hints[f.name]) for f in fields(kind)})
 
 

@@ -46,6 +46,21 @@ def test_doubt_with_a_sound_copy_anywhere_is_restored_from_it() -> None:
     assert result == Resolution(AT, State.DATA, ID, Digest(5), unit(3).address)
 
 
+TENTATIVE = InspectedOffset(AT, State.DATA, ID, Digest(5), 10, tentative=True)
+
+
+def test_tentative_copy_restores_a_head_in_doubt() -> None:
+    tentative = Witness(unit(3), TENTATIVE, certain=True, names_damage=True)
+    result = resolution(AT, [DOUBT, witness(2), tentative], closed=False)
+    assert result == Resolution(AT, State.DATA, ID, Digest(5), unit(3).address)
+
+
+def test_what_a_unit_holds_goes_before_a_tentative_copy() -> None:
+    tentative = Witness(unit(2), TENTATIVE, certain=True, names_damage=True)
+    result = resolution(AT, [NAMED, tentative, witness(3, State.JUNK)], closed=False)
+    assert result == Resolution(AT, State.JUNK, JUNK_ID, Digest(0), None)
+
+
 def test_doubt_with_junk_at_another_unit_becomes_junk_without_a_source() -> None:
     result = resolution(AT, [NAMED, witness(2, State.JUNK)], closed=False)
     assert result == Resolution(AT, State.JUNK, JUNK_ID, Digest(0), None)

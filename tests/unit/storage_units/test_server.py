@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from corfu.storage_units.server import STATUS_FOLDER, STATUS_USAGE, main
+from corfu.storage_units.server import STATUS_FOLDER, STATUS_USAGE, _parser, _settings, main
+from corfu.storage_units.settings import UnitSettings
 
 CLUSTER = "8f3a6c11d2e94b07"
 
@@ -44,6 +45,19 @@ def test_wrong_arguments_are_usage_errors(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == STATUS_USAGE
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ([], UnitSettings().parallel_persist),
+        (["--parallel-persist"], True),
+        (["--no-parallel-persist"], False),
+    ],
+)
+def test_how_a_unit_persists_is_an_option_of_its_process(more: list[str], *, wanted: bool) -> None:
+    options = _parser().parse_args(["start", "x", "--listen", "127.0.0.1:9710", *more])
+    assert _settings(options).parallel_persist is wanted
 
 
 def start(folder: Path) -> int:

@@ -251,7 +251,7 @@ def test_write_handled_after_seal_is_refused(head: Bench) -> None:
 
 
 def test_backlog_above_its_bound_is_busy_and_held_entries_are_forwarded() -> None:
-    bench = Bench.fresh(1, UnitSettings(journal_file_bytes=16384, backlog_bytes_max=1500))
+    bench = Bench.fresh(1, replace(SETTINGS, backlog_bytes_max=1500))
     bench.epoch(TWO)
     first = write(0, 1, entry=bytes(1000))
     bench.effects(first)

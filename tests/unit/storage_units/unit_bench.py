@@ -43,7 +43,7 @@ from tests.unit.corfu.fake_disk import FakeDisk
 CLUSTER = ClusterId(b"cluster!")
 LEADER = Address("10.0.0.1", 9700)
 CLIENT = Address("10.0.9.1", 5000)
-SETTINGS = UnitSettings(journal_file_bytes=16384)
+SETTINGS = UnitSettings(journal_file_bytes=16384, parallel_persist=False)
 WINDOW_END = Offset(5000)
 
 _sequence = itertools.count(1)
@@ -180,7 +180,8 @@ class Bench:
                 case Persist():
                     pass
         self.commit()
-        return sends
+        later = self.unit.durable(self.now)
+        return sends + self.run(later) if later else sends
 
     def reply(self, message: Message, sender: Address = CLIENT) -> Message:
         """Hand a message in; returns the one message that is sent."""
