@@ -256,6 +256,28 @@ def test_unordered_send_overtakes_the_commit(bench: Bench) -> None:
     assert bench.answered == [100]
 
 
+class NotingCore(FakeCore):
+    """Has something to say after each commit."""
+
+    def durable(self, now: float) -> list[Effect]:
+        request = RequestId(Incarnation(b"core".ljust(16, b"-")), len(self.handled))
+        return [Send(PEER, Pong(request, UnitId(200)), ordered=False)]
+
+
+def test_core_speaks_after_each_commit_behind_what_waited_for_it(bench: Bench) -> None:
+    bench.driver.stop()
+    other = Bench(bench.loop)
+    other.core = NotingCore(other.journal)
+    other.driver = other.make(other.core)
+    other.driver.start()
+    other.ping(2, 1)
+    assert other.answered == [2]
+    other.worker.finish()
+    other.turn()
+    assert other.answered == [2, 1, 200]
+    other.driver.stop()
+
+
 def test_persist_that_a_core_forgot_still_holds_its_send(bench: Bench) -> None:
     bench.journal.appended.append("forgotten")
     bench.driver.run([Send(PEER, Pong(bench.driver.new_request(), UnitId(8)))])
