@@ -85,10 +85,20 @@ class Submitted:
     def __await__(self) -> Generator[object, None, Position]:
         future = self._call.future
         if not future.done():
-            # The other records of the call have waiters of their own.
-            yield from asyncio.shield(future).__await__()
+            try:
+                # The other records of the call have waiters of their own.
+                yield from asyncio.shield(future).__await__()
+            except asyncio.CancelledError:
+                # Who gave up waiting has not overlooked an error that comes later.
+                future.add_done_callback(_retrieve)
+                raise
         first = future.result()
         return Position(first.offset, first.index + self._number)
+
+
+def _retrieve(future: asyncio.Future[Position]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 class OutgoingEntry:

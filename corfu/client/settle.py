@@ -43,7 +43,7 @@ _SLOW_LOOK = 4.0
 _SLOW_BUDGET = 8.0
 """How many usual writes to wait for an answer, before the layout is asked for and in all."""
 
-_USUAL_S_MAX = 1.0
+_USUAL_S_MAX = 0.25
 
 
 class Fate(enum.Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,37 @@ def test_cancelled_wait_leaves_the_record_and_the_others_alone() -> None:
         assert (await second).index == 1
         assert (await first).index == 0
         assert records_written(cluster) == [(b"1", b"2")]
+
+    run(test)
+
+
+def test_error_after_a_cancelled_wait_is_not_reported_as_overlooked() -> None:
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def no_chains(to: Address, message: Message) -> Message | Drop | None:
+            if isinstance(message, GetToken):
+                return Rejected(message.request, Epoch(1), Rejection.NO_CHAINS, "")
+            return None
+
+        cluster.script = no_chains
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
+
+        async def wait() -> None:
+            await log.submit(b"1", timeout=1)
+
+        waiting = asyncio.ensure_future(wait())
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        await asyncio.sleep(2)
+        gc.collect()
+        assert reported == []
+        # One that nobody ever waited for is.
+        log.submit(b"2", timeout=1)
+        await asyncio.sleep(2)
+        gc.collect()
+        assert len(reported) == 1
 
     run(test)
 
