@@ -179,6 +179,8 @@ class Writer:
         backoff = self._cluster.backoff()
         while True:
             granted = await self._desk.take(entry)
+            if granted is None:
+                raise NotAppendedError(f"not appended in time: {entry.trouble}")
             fate = await self._attempt(entry, granted)
             match fate:
                 case Fate.APPENDED:

@@ -28,6 +28,9 @@ class Granted:
     window_end: Offset
 
 
+_Taker = tuple[OutgoingEntry, "asyncio.Future[Granted | None]"]
+
+
 class WriteStatistics:
     """What a client reports with each token request: how long writes take, how many lost."""
 
@@ -75,17 +78,17 @@ class TokenDesk:
         self._cluster = cluster
         self._spawn = spawn
         self.give_back = fill
-        self._waiting: deque[tuple[OutgoingEntry, asyncio.Future[Granted]]] = deque()
+        self._waiting: deque[_Taker] = deque()
         self._asked: set[int] = set()
         self._scheduled = False
 
-    async def take(self, entry: OutgoingEntry) -> Granted:
-        """Return a token for `entry`, which is frozen; may wait for ever (cancel it).
+    async def take(self, entry: OutgoingEntry) -> Granted | None:
+        """Return a token for `entry`, which is frozen; None if its time is over before.
 
         Cancelled after the token was granted, the token is filled: it is never given to
         another entry, which may have been frozen after its offset was granted.
         """
-        future: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Granted | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, future))
         if not self._scheduled:
             self._scheduled = True
@@ -94,8 +97,9 @@ class TokenDesk:
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self.give_back(future.result())
+            granted = future.result() if future.done() and not future.cancelled() else None
+            if granted is not None:
+                self.give_back(granted)
             raise
 
     def _ask_for_waiting(self) -> None:
@@ -105,10 +109,10 @@ class TokenDesk:
             count = min(len(self._waiting), count_max)
             self._spawn(self._get([self._waiting.popleft() for _ in range(count)]))
 
-    async def _get(self, takers: list[tuple[OutgoingEntry, asyncio.Future[Granted]]]) -> None:
-        """Ask until every taker has a token or is gone."""
+    async def _get(self, takers: list[_Taker]) -> None:
+        """Ask until every taker has a token, is gone, or has no time left."""
         backoff = self._cluster.backoff()
-        while takers := [(entry, future) for entry, future in takers if not future.done()]:
+        while takers := self._still_waiting(takers):
             layout = self._cluster.layout
             grant = await self._ask(layout, [entry for entry, _ in takers])
             if grant is None:
@@ -123,6 +127,23 @@ class TokenDesk:
                     takers[number][1].set_result(granted)
                 else:
                     self.give_back(granted)
+
+    def _still_waiting(self, takers: list[_Taker]) -> list[_Taker]:
+        """Return those that want a token, and turn away those whose time is over.
+
+        Nobody else would: a call that its caller gave up has no deadline that anybody looks at,
+        and its entry would keep its place among those in flight for ever.
+        """
+        now = self._cluster.endpoint.now()
+        waiting: list[_Taker] = []
+        for entry, future in takers:
+            if future.done():
+                continue
+            if now < entry.deadline:
+                waiting.append((entry, future))
+            else:
+                future.set_result(None)
+        return waiting
 
     async def _ask(self, layout: Layout, entries: list[OutgoingEntry]) -> Grant | None:
         """Ask the leader of this epoch once; None if it came to nothing (see `trouble`)."""

@@ -320,3 +320,27 @@ def test_append_stuck_entry_holds_others_up_no_longer_than_gather() -> None:
         assert (await first).offset == 2
 
     run(test)
+
+
+def test_entry_that_its_caller_gave_up_leaves_when_its_time_is_over() -> None:
+    """Else it would wait for a token for ever, and nothing could take its place in flight."""
+
+    async def test(cluster: FakeCluster, log: LogClient) -> None:
+        async def silent(to: Address, message: Message) -> Message | Drop | None:
+            return DROP if isinstance(message, GetToken) else None
+
+        cluster.script = silent
+        given_up = asyncio.ensure_future(log.append(b"1", timeout=1))
+        await asyncio.sleep(0.1)
+        given_up.cancel()
+        await asyncio.sleep(3)
+
+        async def sound(to: Address, message: Message) -> Message | Drop | None:
+            return None
+
+        cluster.script = sound
+        await log.append(b"2", timeout=1)
+        assert records_written(cluster) == [(b"2",)]
+
+    for settings in ({"entries_in_flight_max": 1}, {"ordered": True}):
+        run(test, **settings)
