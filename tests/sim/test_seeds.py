@@ -18,6 +18,10 @@ from corfu.tools.sim.options import Options, draw, draw_first
 from corfu.tools.sim.run import simulate
 from corfu.tools.sim.shrink import shrink
 
+STUCK_ONCE = (206090, 300147, 310108)
+"""206090 and 300147: an entry that its caller had given up waited for a token for ever, and nothing
+took its place in flight. 310108: the end of a run overlooked that a unit's disk had been wiped."""
+
 SEEDS = 1000
 BATCH = 20
 EVENTS = 5_000_000
@@ -48,6 +52,11 @@ def test_simulate_seeds_break_no_rule(first: int) -> None:
 @pytest.mark.parametrize("seed", FAILED_ONCE)
 def test_simulate_seed_that_once_failed_breaks_no_rule(seed: int) -> None:
     assert simulate(seed, draw_first(seed)).problem is None
+
+
+@pytest.mark.parametrize("seed", STUCK_ONCE)
+def test_simulate_seed_that_once_stood_still_goes_on(seed: int) -> None:
+    assert simulate(seed, replace(draw(seed), parallel_persist=True)).problem is None
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -25,7 +25,7 @@ from corfu.tools.sim.options import Options, draw
 from corfu.tools.sim.rot import Rotten
 from corfu.tools.sim.world import World
 from corfu.tools.workload import Workload
-from corfu.types import Offset
+from corfu.types import Incarnation, Offset, UnitId
 
 GO_ON_S = 10.0
 """So long clients may take to go on, in virtual seconds, once a minority has stopped."""
@@ -279,12 +279,25 @@ def _lacking(world: World) -> str | None:
     for host in world.units:
         if isinstance(host.process, UnitProcess) and not host.process.serves:
             return f"{host.name} waits to be dropped"
+    # One whose disk was wiped is another one; the leader takes a while to see that it is gone.
+    if gone := sorted({(u.id, u.incarnation) for u in layout.units} - _serving(world)):
+        return f"units {[id_ for id_, _ in gone]} are not there"
     for segment in layout.segments:
         for chain in segment.chains:
             # What was abandoned is nobody's any more: the checker is told of it.
             if len(chain) < width and (chain or not world.options.goals):
                 return f"chain {chain} of the segment at {segment.start}"
     return None
+
+
+def _serving(world: World) -> set[tuple[UnitId, Incarnation]]:
+    """Return the units whose processes serve."""
+    identities = [
+        host.process.identity
+        for host in world.units
+        if isinstance(host.process, UnitProcess) and host.process.serves
+    ]
+    return {(identity.unit, identity.incarnation) for identity in identities}
 
 
 def _not_voting(world: World, state: ReplicaState) -> list[int]:
