@@ -45,7 +45,7 @@ class UnitSettings:
     copy_s_max: float = 10.0
     """After that such a wait is given up, unanswered; the asker owns the retry."""
 
-    parallel_persist: bool = False
+    parallel_persist: bool = True
     """Entries are forwarded before their own fsync, so that a chain costs one fsync time."""
 
     fill_offsets_max: int = 16384

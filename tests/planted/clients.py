@@ -120,13 +120,13 @@ BUGS = (
                 TokenDesk,
                 "take",
                 (
-                    "future: asyncio.Future[Granted] =",
+                    "future: asyncio.Future[Granted | None] =",
                     "stock = self.__dict__.setdefault('stock', [])\n"
                     "    while stock and stock[-1].token.epoch != self._cluster.layout.epoch:\n"
                     "        self.give_back(stock.pop())\n"
                     "    if stock:\n"
                     "        return planted(stock.pop())\n"
-                    "    future: asyncio.Future[Granted] =",
+                    "    future: asyncio.Future[Granted | None] =",
                 ),
             ),
             edit(
