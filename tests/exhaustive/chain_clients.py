@@ -195,7 +195,7 @@ class _Desk:
         self._world = world
         self._offsets = list(offsets)
         self._layout = world.layout
-        self.statistics = SimpleNamespace(add=_no_statistics)
+        self.statistics = SimpleNamespace(add=_no_statistics, usual_s=0.0)
 
     async def take(self, entry: OutgoingEntry) -> Granted:
         if not self._offsets:
