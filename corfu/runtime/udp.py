@@ -156,6 +156,7 @@ class UdpDatagrams:
         """Hand every received datagram to `receive`, from now on."""
         assert self._reader is None
         self._receive = receive
+        self._shortcut()
         self._reader = self._loop.create_task(self._read(), name="udp reader")
         self._reader.add_done_callback(_report)
 
@@ -228,6 +229,35 @@ class UdpDatagrams:
         """
         _, writable, _ = select.select((), (self._socket.fileno(),), (), 0)
         return not writable
+
+    def _shortcut(self) -> None:
+        """Let the transport hand over what it has read in the same step, not through the queue.
+
+        The queue has no bound, and to pass through it, a future and a task costs each datagram a
+        turn of the loop. asyncio-dgram shows its queue to nobody, hence the private name; without
+        it nothing is lost but that.
+        """
+        queue = getattr(self._stream, "_recvq", None)
+        put = getattr(queue, "put_nowait", None)
+        if put is None:
+            return
+        origins: dict[tuple[str, int], Address] = {}
+
+        def arrived(item: tuple[bytes | None, tuple[str, int]]) -> None:
+            data, sender = item
+            receive = self._receive
+            if data is None or receive is None:
+                put(item)
+                return
+            self.counters.received += 1
+            origin = origins.get(sender)
+            if origin is None:
+                if len(origins) >= _TARGETS_MAX:
+                    origins.clear()
+                origin = origins[sender] = Address(*sender[:2])
+            receive(data, origin)
+
+        setattr(queue, "put_nowait", arrived)  # noqa: B010 - in no stub
 
     async def _read(self) -> None:
         """Take every datagram out of asyncio-dgram's unbounded queue as soon as it is there."""
