@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Four, for two processors: those with real processes wait most of the time (tests/conftest.py).
-SPREAD := -q -rs -n 4 --dist loadgroup
+SPREAD := -q -rs -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-all check demo clean
