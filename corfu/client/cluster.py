@@ -26,6 +26,10 @@ _WRITE_S_MAX = 60.0
 """Slower than this no writer is believed to be: longer than any of its calls takes by default."""
 
 
+_HOLE_WAIT_S_MAX = 10.0
+"""However slow writers are said to be: well below the time that a read takes by default."""
+
+
 class Endpoint(Network, Clock, Protocol):
     """Requests and time: all that a client needs of the world."""
 
@@ -254,7 +258,9 @@ class Cluster:
         overload, every reader fills each offset before its writer comes and nobody gets on.
         """
         wait = max(self.settings.hole_timeout_s, 4 * self.write_p99_s)
-        return 2 * wait if self.lost_permille > 10 else wait
+        wait = 2 * wait if self.lost_permille > 10 else wait
+        # A fill that beats a writer is harmless; a reader whose own time ends first learns nothing.
+        return max(self.settings.hole_timeout_s, min(wait, _HOLE_WAIT_S_MAX))
 
     def learn_write_times(self, p99_us: int, lost_permille: int) -> None:
         """Take over what the leader has heard from all writers."""
