@@ -174,8 +174,12 @@ async def test_index_file_damaged_or_missing_is_told_and_written_again(tmp_path:
                 index.unlink()
             await healed(cluster)
             await said(cluster.process("storage", 1), index.name, word)
-            # Not the same bytes as before: of what is closed meanwhile it has no names.
-            await until(lambda bad=bad: index.exists() and index.read_bytes() not in (bad, b""))
+
+            def written_again(bad: bytes = bad) -> bool:
+                # Not the same bytes as before: of what is closed meanwhile it has no names.
+                return index.exists() and index.read_bytes() not in (bad, b"")
+
+            await until(written_again)
         # A bad one at a start: its journal file is read instead.
         await cluster.stop()
         flip(index, 100)
