@@ -42,7 +42,7 @@ class Contender:
 CONTENDERS = {
     contender.name: contender
     for contender in (
-        Contender("corfu", ".corfu", "CorfuServers", "client", "append"),
+        Contender("corfu", ".corfu", "CorfuServers", "client", "submit"),
         Contender(
             "corfu-many", ".corfu", "CorfuServers", "many_client", "append_many", ("producer",)
         ),
