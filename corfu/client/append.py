@@ -80,11 +80,7 @@ class Appender:
         """
         queue, target = self._queue, self._settings.entry_bytes_target
         deadline = self._endpoint.now() + patience_s
-        submitted = queue.submit(record, deadline, target)
-        if submitted is None:
-            self._enqueue((), deadline, collecting=True)
-            submitted = queue.submit(record, deadline, target)
-            assert submitted is not None
+        submitted = queue.submit(record, deadline, target, self._begin_collecting)
         # While a pump is due, only a full entry has a reason to leave earlier, and once.
         if self._pump_timer is None or (queue.packed >= target and not self._pump_soon):
             self._schedule_pump()
@@ -140,6 +136,9 @@ class Appender:
         self._queue.put(call)
         self._watch(call)
         return call
+
+    def _begin_collecting(self, deadline: float) -> Call:
+        return self._enqueue((), deadline, collecting=True)
 
     def _wait_for_company_s(self) -> float:
         if self._queue.packed >= self._settings.entry_bytes_target:

@@ -22,10 +22,6 @@ from corfu.types import Address, ClusterId, Epoch, Offset
 T = TypeVar("T")
 
 
-_WRITE_S_MAX = 60.0
-"""Slower than this no writer is believed to be: longer than any of its calls takes by default."""
-
-
 _HOLE_WAIT_S_MAX = 10.0
 """However slow writers are said to be: well below the time that a read takes by default."""
 
@@ -260,12 +256,12 @@ class Cluster:
         wait = max(self.settings.hole_timeout_s, 4 * self.write_p99_s)
         wait = 2 * wait if self.lost_permille > 10 else wait
         # A fill that beats a writer is harmless; a reader whose own time ends first learns nothing.
+        # And one bad number must not make every reader wait for years at a hole.
         return max(self.settings.hole_timeout_s, min(wait, _HOLE_WAIT_S_MAX))
 
     def learn_write_times(self, p99_us: int, lost_permille: int) -> None:
         """Take over what the leader has heard from all writers."""
-        # One bad number must not make every reader wait for years at a hole.
-        self.write_p99_s = min(p99_us / 1e6, _WRITE_S_MAX)
+        self.write_p99_s = p99_us / 1e6
         self.lost_permille = lost_permille
 
     def _leader_by_layout(self) -> Address | None:

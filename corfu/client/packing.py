@@ -191,24 +191,25 @@ class Queue:
         self._calls.append(call)
         self.packed += call.packed
 
-    def submit(self, record: bytes, deadline: float, bytes_target: int) -> Submitted | None:
-        """Add a record to the call that collects; None if there is none that may take it.
+    def submit(
+        self, record: bytes, deadline: float, bytes_target: int, begin: Callable[[float], Call]
+    ) -> Submitted:
+        """Add a record to the call that collects; `begin` queues one where none may take it.
 
         Only the last call of the queue collects: log order is to be call order. It has to have
         room, and about the same deadline.
         """
         calls = self._calls
-        if not calls:
-            return None
-        call = calls[-1]
+        call = calls[-1] if calls else None
         size = _LENGTH_BYTES + len(record)
         if (
-            not call.collecting
+            call is None
+            or not call.collecting
             or not 0 <= deadline - call.deadline <= SHARED_DEADLINE_S
-            or (call.records and ENTRY_HEAD_BYTES + call.packed + size > bytes_target)
+            or ENTRY_HEAD_BYTES + call.packed + size > bytes_target
             or call.future.done()
         ):
-            return None
+            call = begin(deadline)
         records = call.records
         records.append(record)
         call.packed += size

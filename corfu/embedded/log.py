@@ -199,13 +199,11 @@ class LocalLog(Log):
         return await self._enqueue(records, deadline).positions()
 
     def _submit(self, record: bytes, patience_s: float) -> Submitted:
-        queue, deadline = self._queue, self._now() + patience_s
-        submitted = queue.submit(record, deadline, _ENTRY_BYTES_TARGET)
-        if submitted is None:
-            self._enqueue((), deadline, collecting=True)
-            submitted = queue.submit(record, deadline, _ENTRY_BYTES_TARGET)
-            assert submitted is not None
-        return submitted
+        deadline = self._now() + patience_s
+        return self._queue.submit(record, deadline, _ENTRY_BYTES_TARGET, self._begin_collecting)
+
+    def _begin_collecting(self, deadline: float) -> Call:
+        return self._enqueue((), deadline, collecting=True)
 
     async def _drain(self) -> None:
         while self._failure is None and self._queue.packed >= _QUEUE_BYTES_MAX:

@@ -76,9 +76,12 @@ def _run(group: list[bytes], to: Address, segment: int) -> Run:
     return Run(b"".join(group), to, segment, len(group))
 
 
-def can_segment(own: Options) -> bool:
-    """Tell whether the system cuts what this socket sends."""
-    return _set(own, UDP_SEGMENT, 0)
+def cut_sent(own: Options, segment: int) -> bool:
+    """Let the system cut what this socket sends every `segment` bytes; 0: not at all.
+
+    Tells whether it does; never raises.
+    """
+    return _set(own, UDP_SEGMENT, segment)
 
 
 def join_received(own: Options) -> bool:

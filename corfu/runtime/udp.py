@@ -20,12 +20,7 @@ from pathlib import Path
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer
 
-from corfu.runtime.segments import (
-    UDP_SEGMENT,
-    can_segment,
-    join_received,
-    runs,
-)
+from corfu.runtime.segments import cut_sent, join_received, runs
 from corfu.types import Address
 
 BUFFER_BYTES = 4 << 20
@@ -94,7 +89,7 @@ class UdpDatagrams:
         self._closed = False
         self._choked = False
         self._inode = os.fstat(self._socket.fileno()).st_ino
-        self._segments = can_segment(self._socket)
+        self._segments = cut_sent(self._socket, 0)
         self._segment = 0
 
     @property
@@ -148,7 +143,9 @@ class UdpDatagrams:
             counters.blocked += count
         else:
             if segment != self._segment:
-                self._socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
+                if not cut_sent(self._socket, segment):
+                    counters.errors_out += 1
+                    return
                 self._segment = segment
             self._send_one(data, target, count)
 
